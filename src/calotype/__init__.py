@@ -1,0 +1,61 @@
+"""calotype: train and run latent diffusion models on your own images.
+
+Everything public is reachable from here and imported when it is first used (PEP 562)::
+
+    import calotype as ct
+
+    model = ct.load("runs/mine")
+    images = model.sample(caption=["an oak in fog"], seeds=[0], guidance=ct.CFG(3.0))
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "artifact": ("read_artifact",),
+    "conditioner": ("Conditioner", "ConditionerConfig", "LabelEmbedderConfig", "TextEmbedderConfig"),
+    "data": ("Batch", "ImageFolder", "ImageSet", "Loader", "PixelFormat", "Record", "Transform", "emoji", "scan_folder"),
+    "diffusion": (
+        "CFG",
+        "DDIM",
+        "Conditioning",
+        "Cosine",
+        "DPMSolver",
+        "Denoiser",
+        "Estimate",
+        "Flow",
+        "Grid",
+        "Heun",
+        "Linear",
+        "NoiseSource",
+        "Objective",
+        "ScaledLinear",
+        "State",
+        "solve",
+    ),
+    "losses": ("LPIPSWithDiscriminator", "LPIPSWithDiscriminatorConfig", "NLayerDiscriminatorConfig"),
+    "models.autoencoder": ("AutoencoderKL", "AutoencoderKLConfig", "IdentityAutoencoder", "IdentityAutoencoderConfig"),
+    "models.distributions": ("DiagonalGaussianDistribution", "DiracDistribution"),
+    "models.unet": ("UNet", "UNetConfig"),
+    "pipeline": ("LatentDiffusion", "TrainedAutoencoder", "load"),
+    "training.autoencoder_recipe": ("AutoencoderRecipe", "AutoencoderRecipeConfig"),
+    "training.diffusion_recipe": ("DiffusionRecipe", "DiffusionRecipeConfig"),
+    "training.ema": ("EMAConfig",),
+    "training.optimiser": ("OptimiserConfig",),
+    "training.trainer": ("Trainer", "TrainerConfig"),
+    "utils.errors": ("UserError",),
+}
+_HOME = {name: module for module, names in _EXPORTS.items() for name in names}
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"calotype.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'calotype' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

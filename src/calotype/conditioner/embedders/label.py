@@ -1,0 +1,58 @@
+"""A class label, which the network embeds itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from calotype.conditioner.embedders.base import Embedder
+from calotype.diffusion.conditioning import Conditioning
+from calotype.utils.config import Config
+from calotype.utils.errors import UserError, nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelEmbedderConfig(Config):
+    """A field with one of ``classes``; the network's ``num_classes`` is one more, its last index is the null."""
+
+    kind: Literal["label"] = "label"
+    field: str = "class"
+    classes: tuple[str, ...]
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not self.classes:
+            raise ValueError("classes must name at least one class")
+
+    def build(self) -> "LabelEmbedder":
+        """Make the embedder."""
+        return LabelEmbedder(self)
+
+
+class LabelEmbedder(Embedder):
+    """Fills ``label``."""
+
+    def __init__(self, config: LabelEmbedderConfig) -> None:
+        super().__init__()
+        self.config, self.field, self.dropout = config, config.field, config.dropout
+        self.index = {name: index for index, name in enumerate(config.classes)}
+
+    def prepare(self, values: Sequence[Any]) -> Int[Tensor, " b"]:
+        """Map class names to their indices."""
+        return torch.tensor([len(self.index) if value is None else self._index_of(value) for value in values]).long()
+
+    def null(self, count: int) -> Int[Tensor, " b"]:
+        """Return the index of the null class."""
+        return torch.full((count,), len(self.index))
+
+    def forward(self, inputs: Int[Tensor, " b"], drop: Bool[Tensor, " b"] | None = None) -> Conditioning:
+        """Pass the labels on."""
+        return Conditioning(label=inputs if drop is None else torch.where(drop, len(self.index), inputs))
+
+    def _index_of(self, value: Any) -> int:
+        if value not in self.index:
+            raise UserError(f"{self.field} {value!r} is unknown.{nearest(str(value), self.index)}")
+        return self.index[value]

@@ -1,0 +1,127 @@
+"""What ``calotype data check`` says about a folder before anything is trained on it."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from calotype.data.annotations import EMPTY, NOT_UTF8, TOO_LONG
+from calotype.data.folder import FolderScan, Progress, scan_folder
+from calotype.data.transforms import Transform
+
+SIZES = (32, 64, 128, 256, 512, 1024)
+TIMED_IMAGES = 32
+LISTED = 20
+
+
+@dataclass(frozen=True)
+class FolderReport:
+    """A scan with what follows from it for training at ``size``.
+
+    ``suggested_size`` is the largest of ``SIZES`` that at most half the images are smaller than; ``enlarged`` counts
+    the images smaller than ``size``. ``cache_bytes`` is the memory for all decoded squares, ``decode_seconds`` the time
+    to make them once, on one core, extrapolated from up to ``TIMED_IMAGES``.
+    """
+
+    scan: FolderScan
+    suggested_size: int
+    size: int
+    enlarged: int
+    cache_bytes: int
+    decode_seconds: float
+
+    def lines(self) -> list[str]:
+        """Return the report as text, one fact per line."""
+        images = self.scan.images
+        pixel_format = images.pixel_format
+        return [
+            f"{images.source}: {len(images)} images, {len(self.scan.ignored)} other entries left out",
+            f"files: {self._counts()}",
+            f"pixels: {pixel_format.channels} channel{'s' * (pixel_format.channels > 1)} of {pixel_format.dtype}",
+            *(f"  {note}" for note in self.scan.notes),
+            f"sizes: {self._sizes()}",
+            *self._classes(),
+            *self._captions(),
+            *self._cost(),
+            *self._ignored(),
+        ]
+
+    def _counts(self) -> str:
+        kinds = Counter(f"{info.format} {info.mode} {info.depth}-bit" for info in self.scan.infos)
+        return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+
+    def _sizes(self) -> str:
+        areas = sorted(((info.width, info.height) for info in self.scan.infos), key=lambda size: size[0] * size[1])
+        low, middle, high = (f"{width}x{height}" for width, height in (areas[0], areas[len(areas) // 2], areas[-1]))
+        return f"{low} (smallest), {middle} (median), {high} (largest)"
+
+    def _classes(self) -> list[str]:
+        counts = Counter(record.fields["class"] for record in self.scan.images.records if "class" in record.fields)
+        if not counts:
+            return ["classes: none (two or more sub-folders with images make classes)"]
+        shown = ", ".join(f"{name} ({count})" for name, count in counts.most_common(LISTED))
+        return [f"classes: {len(counts)}: {shown}{', ...' if len(counts) > LISTED else ''}"]
+
+    def _captions(self) -> list[str]:
+        total = len(self.scan.images)
+        present = sum("caption" in record.fields for record in self.scan.images.records)
+        bad = self.scan.captions
+        if not present and not bad:
+            return ["captions: none (NAME.txt beside NAME.png, or metadata.jsonl, make captions)"]
+        unusable = f"{bad[EMPTY]} empty, {bad[NOT_UTF8]} not UTF-8, {bad[TOO_LONG]} too long"
+        return [f"captions: {present} of {total} images, {total - present} without; left out: {unusable}"]
+
+    def _cost(self) -> list[str]:
+        chosen = f"size: {self.size}" + (
+            "" if self.size == self.suggested_size else f" ({self.suggested_size} suggested)"
+        )
+        return [
+            f"{chosen}; {self.enlarged} of {len(self.scan.images)} images are smaller and will be enlarged",
+            f"memory: {self.cache_bytes / 2**20:.1f} MiB for all images decoded at {self.size}x{self.size}",
+            f"decoding: about {self.decode_seconds:.2g} s on one core, {os.cpu_count()} cores here",
+        ]
+
+    def _ignored(self) -> list[str]:
+        ignored = self.scan.ignored
+        more = len(ignored) - LISTED
+        return [
+            *(["left out:"] if ignored else []),
+            *(f"  {name}: {reason}" for name, reason in ignored[:LISTED]),
+            *([f"  and {more} more"] if more > 0 else []),
+        ]
+
+
+def check_folder(path: Path | str, size: int | None = None, progress: Progress | None = None) -> FolderReport:
+    """Scan ``path`` and report on training at ``size`` (the suggested one if ``None``).
+
+    Raises:
+        UserError: as ``scan_folder``.
+    """
+    scan = scan_folder(path, progress=progress)
+    shorts = [min(info.width, info.height) for info in scan.infos]
+    suggested = max((each for each in SIZES if each <= median(shorts)), default=SIZES[0])
+    size = size or suggested
+    pixel_format = scan.images.pixel_format
+    return FolderReport(
+        scan=scan,
+        suggested_size=suggested,
+        size=size,
+        enlarged=sum(short < size for short in shorts),
+        cache_bytes=len(shorts) * size**2 * pixel_format.channels * np.dtype(pixel_format.dtype).itemsize,
+        decode_seconds=_seconds_per_image(scan, Transform(size=size)) * len(shorts),
+    )
+
+
+def _seconds_per_image(scan: FolderScan, transform: Transform) -> float:
+    indices: Sequence[int] = (
+        np.linspace(0, len(scan.images) - 1, min(TIMED_IMAGES, len(scan.images))).astype(int).tolist()
+    )
+    start = time.perf_counter()
+    for index in indices:
+        transform.apply(scan.images.pixels(index))
+    return (time.perf_counter() - start) / len(indices)

@@ -1,0 +1,240 @@
+"""A folder of the user's own pictures as an image set: nothing to write, nothing silently dropped."""
+
+import json
+import os
+import posixpath
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from calotype.data.annotations import METADATA, Annotations, read_annotations
+from calotype.data.image_set import ImageSet, Record
+from calotype.data.pixel_format import PixelFormat
+from calotype.utils.errors import UserError
+from calotype.utils.files import digest
+from calotype.utils.images import WHITE, ImageError, ImageInfo, load_image, read_image
+
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff")
+MIN_IMAGES = 8
+
+Progress = Callable[[int, int], None]
+
+
+class ImageFolder(ImageSet):
+    """The readable images under a folder, as ``scan_folder`` found them; pixels are decoded on demand."""
+
+    def __init__(
+        self,
+        root: Path,
+        records: Sequence[Record],
+        pixel_format: PixelFormat,
+        background: tuple[int, int, int],
+        digests: Sequence[str],
+    ) -> None:
+        self.source, self.records, self.pixel_format = str(root), tuple(records), pixel_format
+        self.root, self.background, self.digests = root, background, tuple(digests)
+
+    def pixels(self, index: int) -> np.ndarray:
+        """Return image ``index`` in ``pixel_format``: grey repeated to 3 channels, 16 bits scaled by 1/257, if need be.
+
+        Raises:
+            ImageError: the file has gone or changed since the scan.
+        """
+        path = self.root / self.records[index].name
+        pixels = read_image(path, self.background)
+        if pixels.dtype == np.uint16 and self.pixel_format.dtype == "uint8":
+            pixels = np.rint(pixels / 257).astype(np.uint8)
+        if pixels.shape[2] < self.pixel_format.channels:
+            pixels = np.repeat(pixels, self.pixel_format.channels, axis=2)
+        if pixels.shape[2] != self.pixel_format.channels or str(pixels.dtype) != self.pixel_format.dtype:
+            raise ImageError(path, "has changed since the folder was scanned")
+        return pixels
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash over names, file contents, fields and the background: independent of place and of file times."""
+        entries = [[r.name, content, r.fields] for r, content in zip(self.records, self.digests, strict=True)]
+        return digest(json.dumps([self.background, entries], sort_keys=True))
+
+
+@dataclass(frozen=True)
+class FolderScan:
+    """What a folder holds: its images, the files left out as (relative path, reason), and what was done to the others.
+
+    ``infos`` describes the files in the order of ``images.records``; ``captions`` counts unusable captions by reason;
+    ``duplicates`` is the number of images that are byte for byte equal to an earlier one.
+    """
+
+    images: ImageFolder
+    ignored: list[tuple[str, str]]
+    notes: list[str]
+    infos: tuple[ImageInfo, ...]
+    captions: Counter[str]
+    duplicates: int
+
+
+def scan_folder(
+    path: Path | str, background: tuple[int, int, int] = WHITE, progress: Progress | None = None
+) -> FolderScan:
+    """Find the images under ``path``, decode every one of them once, and read their captions and classes.
+
+    Sub-folders are searched, hidden files and links that leave the folder are not. The first sub-folder of an image is
+    its ``class`` where at least two sub-folders hold images; captions and other fields are as in ``read_annotations``.
+    The set is grey only if all files are, and 16 bits deep only if all files are. ``progress(done, total)`` is called
+    after each file. A record's group is its name, or the name of the first of several equal files.
+
+    Raises:
+        UserError: no such folder, or fewer than ``MIN_IMAGES`` readable images in it.
+    """
+    root = Path(path)
+    if not root.exists():
+        raise UserError(f"{root} does not exist; give a folder of images")
+    if not root.is_dir():
+        raise UserError(f"{root} is a file; give the folder that holds the images")
+    files = _list_files(root)
+    found = _decode_all(root, files.images, background, progress)
+    unreadable = [(name, str(result.reason)) for name, result in found.items() if isinstance(result, ImageError)]
+    readable = {name: result for name, result in found.items() if not isinstance(result, ImageError)}
+    _require_enough(root, len(readable), unreadable or files.ignored)
+
+    annotations = read_annotations(root, readable.keys(), files.texts, files.tables)
+    infos = tuple(info for info, _ in readable.values())
+    digests = tuple(content for _, content in readable.values())
+    records = _records(list(readable), digests, annotations)
+    images = ImageFolder(root, records, _pixel_format(infos), background, digests)
+    duplicates = len(digests) - len(set(digests))
+    ignored = sorted([*files.ignored, *unreadable, *annotations.ignored])
+    notes = _notes(infos, images.pixel_format, background, duplicates)
+    return FolderScan(images, ignored, notes, infos, annotations.captions, duplicates)
+
+
+@dataclass
+class _Files:
+    """Relative names of what a folder holds, by use, each list sorted."""
+
+    images: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
+    ignored: list[tuple[str, str]] = field(default_factory=list)
+
+
+def _list_files(root: Path) -> _Files:
+    files = _Files()
+    for path in _walk(root, files.ignored):
+        name = path.relative_to(root).as_posix()
+        suffix = posixpath.splitext(name)[1].lower()
+        reason = _refusal(root, path)
+        if reason:
+            files.ignored.append((_printable(name), reason))
+        elif suffix in SUFFIXES:
+            files.images.append(name)
+        elif suffix == ".txt":
+            files.texts.append(name)
+        elif path.name == METADATA:
+            files.tables.append(name)
+        else:
+            files.ignored.append((name, f"{suffix} files are not read" if suffix else "no file name extension"))
+    for names in (files.images, files.texts, files.tables):
+        names.sort()
+    return files
+
+
+def _walk(root: Path, ignored: list[tuple[str, str]]) -> Iterator[Path]:
+    def unreadable(error: OSError) -> None:
+        ignored.append((_printable(os.path.relpath(error.filename, root)), error.strerror or "cannot be listed"))
+
+    for folder, folders, names in os.walk(root, onerror=unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        yield from (Path(folder, name) for name in [*links, *names] if not name.startswith("."))
+
+
+def _refusal(root: Path, path: Path) -> str:
+    """Why ``path`` must not be opened, or ``""``."""
+    try:
+        path.name.encode()
+    except UnicodeEncodeError:
+        return "file name is not UTF-8"
+    if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+        return "link that leaves the folder"
+    if not path.is_file():
+        return "link to a folder, not followed" if path.is_dir() else "not a regular file"
+    return ""
+
+
+def _printable(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _decode_all(
+    root: Path, names: Sequence[str], background: tuple[int, int, int], progress: Progress | None
+) -> dict[str, tuple[ImageInfo, str] | ImageError]:
+    """Decode every file in threads (the decoders release the GIL); keep what it is and the hash of its bytes."""
+
+    def examine(name: str) -> tuple[ImageInfo, str] | ImageError:
+        path = root / name
+        try:
+            return load_image(path, background)[0], digest(path)
+        except ImageError as error:
+            return error
+        except OSError as error:
+            return ImageError(path, error.strerror or "cannot be read")
+
+    found: dict[str, tuple[ImageInfo, str] | ImageError] = {}
+    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    try:
+        for name, result in zip(names, pool.map(examine, names), strict=True):
+            found[name] = result
+            if progress:
+                progress(len(found), len(names))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return found
+
+
+def _require_enough(root: Path, count: int, ignored: Sequence[tuple[str, str]]) -> None:
+    if count >= MIN_IMAGES:
+        return
+    first = f"; {len(ignored)} files were left out, the first is {ignored[0][0]}: {ignored[0][1]}" if ignored else ""
+    holds = f"holds only {count} readable images" if count else "holds no readable image"
+    raise UserError(f"{root} {holds}, and {MIN_IMAGES} are the fewest to train on{first}")
+
+
+def _records(names: Sequence[str], digests: Sequence[str], annotations: Annotations) -> list[Record]:
+    folders = {name.split("/")[0] for name in names if "/" in name}
+    first: dict[str, str] = {}
+    records = []
+    for name, content in zip(names, digests, strict=True):
+        fields = {"class": name.split("/")[0]} if "/" in name and len(folders) >= 2 else {}
+        group = first.setdefault(content, name)
+        records.append(Record(name, fields | annotations.fields.get(name, {}), group))
+    return records
+
+
+def _pixel_format(infos: Sequence[ImageInfo]) -> PixelFormat:
+    channels = max(info.channels for info in infos)
+    if all(info.read_depth == 16 for info in infos):
+        return PixelFormat(channels=channels, dtype="uint16", high=65535.0)
+    return PixelFormat(channels=channels)
+
+
+def _notes(
+    infos: Sequence[ImageInfo], chosen: PixelFormat, background: tuple[int, int, int], duplicates: int
+) -> list[str]:
+    narrowed = sum(info.read_depth == 16 for info in infos) if chosen.dtype == "uint8" else 0
+    repeated = sum(info.channels == 1 for info in infos) if chosen.channels == 3 else 0
+    counts = {
+        "exact copies of another file (never on both sides of a split)": duplicates,
+        "with further frames or pages (the first is used)": sum(info.animated for info in infos),
+        "turned upright, as their EXIF says": sum(info.exif_rotated for info in infos),
+        f"with transparency, laid over the colour {background}": sum(info.transparent for info in infos),
+        "16 bits deep but read with 8 (colour or alpha)": sum(info.depth != info.read_depth for info in infos),
+        "16-bit grey, scaled to 8 bits to match the others": narrowed,
+        "grey, repeated to 3 channels to match the others": repeated,
+    }
+    return [f"{count} of {len(infos)} files: {what}" for what, count in counts.items() if count]

@@ -1,0 +1,69 @@
+"""A set of images with their fields, wherever it comes from."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from calotype.data.pixel_format import PixelFormat
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image of a set.
+
+    ``name`` is stable and unique within the set (a relative path, ``3d/1f34e``); ``fields`` holds what is known about the
+    image (``caption``, ``class``, ``style`` ...); images of one ``group`` never land on both sides of a split.
+    """
+
+    name: str
+    fields: dict[str, Any] = field(default_factory=dict)
+    group: str = ""
+
+
+class ImageSet(ABC):
+    """Images at their own size, with records. ``source`` is what the user asked for: a folder's path or ``emoji``."""
+
+    source: str
+    records: tuple[Record, ...]
+    pixel_format: PixelFormat
+
+    @abstractmethod
+    def pixels(self, index: int) -> np.ndarray:
+        """Return image ``index`` as HWC in the depth of ``pixel_format``, upright, without alpha."""
+
+    @cached_property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A hash that changes when any image or record of the set changes."""
+
+    @property
+    def field_names(self) -> tuple[str, ...]:
+        """Names of all fields that some record has, sorted."""
+        return tuple(sorted({name for record in self.records for name in record.fields}))
+
+    def subset(self, indices: Sequence[int]) -> "ImageSet":
+        """Return the images at ``indices``, in that order, as a set of their own."""
+        return _Subset(self, indices)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
+class _Subset(ImageSet):
+    def __init__(self, whole: ImageSet, indices: Sequence[int]) -> None:
+        self.whole, self.indices = whole, tuple(int(index) for index in indices)
+        self.source, self.pixel_format = whole.source, whole.pixel_format
+        self.records = tuple(whole.records[index] for index in self.indices)
+
+    def pixels(self, index: int) -> np.ndarray:
+        return self.whole.pixels(self.indices[index])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        from calotype.utils.files import digest
+
+        return digest(self.whole.fingerprint, repr(self.indices))

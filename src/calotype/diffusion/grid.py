@@ -1,0 +1,32 @@
+"""The nodes through which a solver walks from noise to image."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxtyping import Float64
+from torch import Tensor
+
+Spacing = Literal["trailing", "linspace", "log_snr", "reference", "reference_quad"]
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """N + 1 nodes (t, alpha, sigma) in float64, from noise to image: N steps.
+
+    The last node is usually *clean* (alpha 1, sigma 0): a solver lands on it and the network is never shown it.
+    Made by ``NoiseSchedule.grid`` and ``NoiseSchedule.grid_at``.
+    """
+
+    t: Float64[Tensor, " nodes"]
+    alpha: Float64[Tensor, " nodes"]
+    sigma: Float64[Tensor, " nodes"]
+
+    @property
+    def steps(self) -> int:
+        """Number of steps, one less than the nodes."""
+        return len(self.t) - 1
+
+    @property
+    def log_snr(self) -> Float64[Tensor, " nodes"]:
+        """log(alpha^2 / sigma^2) at the nodes; infinite at a clean one, minus infinite at pure noise."""
+        return 2 * (self.alpha / self.sigma).log()

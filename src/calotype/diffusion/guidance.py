@@ -1,0 +1,37 @@
+"""Guidance: a denoiser and two conditionings become one Denoise."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from calotype.diffusion.conditioning import Conditioning
+from calotype.diffusion.denoiser import Denoise, Denoiser
+from calotype.diffusion.prediction import Estimate
+from calotype.utils.config import Config
+
+
+@dataclass(frozen=True)
+class CFG(Config):
+    """Classifier-free guidance, uncond + scale (cond - uncond): scale 1 is off (Eq. 6, arXiv:2207.12598).
+
+    x_0 and eps are affine in each other, so guiding both is guiding either. One batched pass evaluates the two
+    conditionings; with scale 1 the null one is not evaluated at all.
+    """
+
+    scale: float = 1.0
+    kind: Literal["cfg"] = field(default="cfg", kw_only=True)
+
+    def __call__(self, denoiser: Denoiser, cond: Conditioning, null: Conditioning) -> Denoise:
+        """Return the guided Denoise for images conditioned by ``cond``."""
+        if self.scale == 1:
+            return denoiser.bind(cond)
+        both = Conditioning.cat(null, cond)
+
+        def denoise(x_t: Tensor, t: Tensor) -> Estimate:
+            times = torch.cat([t, t]) if t.ndim else t
+            unconditional, conditional = denoiser(torch.cat([x_t, x_t]), times, both).halves()
+            return unconditional.lerp(conditional, self.scale)
+
+        return denoise

@@ -1,0 +1,106 @@
+"""Noise schedules: how much image, alpha(t), and how much noise, sigma(t), there is in x_t = alpha x_0 + sigma eps."""
+
+import functools
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from calotype.diffusion.grid import Grid, Spacing
+from calotype.utils.config import Config
+
+
+class NoiseSchedule(Config, ABC):
+    """alpha and sigma over real times that grow towards noise, in the schedule's own units.
+
+    Every method takes times of any floating type and shape, computes in float64 and answers in the type it was given.
+    ``t_max`` is the noisiest time, ``t_min`` the least noisy one that is worth showing to a network, and ``t_clean``
+    the time at which no noise is left.
+    """
+
+    t_min: ClassVar[float]
+    t_clean: ClassVar[float]
+
+    @property
+    @abstractmethod
+    def t_max(self) -> float:
+        """The noisiest time."""
+
+    @abstractmethod
+    def _marginal(self, t: Float64[Tensor, "*s"]) -> tuple[Float64[Tensor, "*s"], Float64[Tensor, "*s"]]:
+        """Return alpha and sigma."""
+
+    @abstractmethod
+    def time(self, log_snr: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+        """Return the time at which the log SNR is ``log_snr``: the inverse of ``log_snr``."""
+
+    @abstractmethod
+    def network_time(self, t: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+        """Return what a network is shown for ``t``, in 0..1000: the range that its time embedding is made for."""
+
+    @abstractmethod
+    def training_time(self, u: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+        """Map ``u`` in [0, 1) to a time to train at; uniform ``u`` gives every time equal weight."""
+
+    def alpha(self, t: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+        """Return the factor of the image."""
+        return self._marginal(t.double())[0].to(t.dtype)
+
+    def sigma(self, t: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+        """Return the factor of the noise."""
+        return self._marginal(t.double())[1].to(t.dtype)
+
+    def log_snr(self, t: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+        """Return log(alpha^2 / sigma^2), strictly decreasing in t."""
+        alpha, sigma = self._marginal(t.double())
+        return (2 * (alpha.log() - sigma.log())).to(t.dtype)
+
+    def marginal(self, t: Float[Tensor, "*b"], x: Float[Tensor, "n c h w"]) -> tuple[Tensor, Tensor]:
+        """Return alpha and sigma ready to multiply ``x``: scalars for one time, ``[n, 1, 1, 1]`` for one per image."""
+        alpha, sigma = self._marginal(t.double())
+        if t.ndim == 0:
+            return alpha, sigma
+        return alpha.to(x).view(-1, 1, 1, 1), sigma.to(x).view(-1, 1, 1, 1)
+
+    def grid(self, steps: int, spacing: Spacing = "trailing") -> Grid:
+        """Return a grid of exactly ``steps`` steps from ``t_max`` to the clean image.
+
+        ``trailing`` is uniform in time, the clean image being its last node; ``linspace`` is uniform from ``t_max`` to
+        ``t_min``, ``log_snr`` likewise in log SNR, each with a last step from there to the clean image. ``reference``
+        and ``reference_quad`` are what the original code does (tables only): ``reference`` may take more steps, both
+        start below ``t_max`` and end at the noise of t = 0.
+
+        Raises:
+            ValueError: the schedule has no such grid.
+        """
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, not {steps}")
+        linspace = functools.partial(torch.linspace, dtype=torch.float64, device="cpu")
+        match spacing:
+            case "trailing":
+                t = linspace(self.t_max, self.t_clean, steps + 1)[:-1]
+                if t[-1] < self.t_min:
+                    raise ValueError(f"steps: {steps} are too many for spacing 'trailing'; take 'log_snr' or fewer")
+            case "linspace":
+                t = linspace(self.t_max, self.t_min, steps)
+            case "log_snr":
+                low, high = self.log_snr(linspace(self.t_max, self.t_min, 2)).tolist()
+                t = self.time(linspace(low if math.isfinite(low) else -high, high, steps))
+                t[0] = self.t_max
+            case "reference" | "reference_quad":
+                return self.grid_at(self._reference_times(steps, spacing), clean=False)
+        return self.grid_at(t)
+
+    def grid_at(self, t: Float[Tensor, " n"], clean: bool = True) -> Grid:
+        """Return the grid with nodes at the times ``t``, followed by the clean one if ``clean``."""
+        alpha, sigma = self._marginal(t.double())
+        if not clean:
+            return Grid(t.double(), alpha, sigma)
+        ends = torch.tensor([[self.t_clean], [1.0], [0.0]], dtype=torch.float64, device=t.device)
+        return Grid(*torch.cat([torch.stack([t.double(), alpha, sigma]), ends], dim=1))
+
+    def _reference_times(self, steps: int, spacing: Spacing) -> Float64[Tensor, " n"]:  # noqa: ARG002
+        raise ValueError(f"spacing {spacing!r} needs a schedule with a table; take 'trailing'")

@@ -1,0 +1,26 @@
+"""Measured quality: reconstruction and generation metrics, agreement with captions, memorisation, the report.
+
+Names are imported on first use, so that ``import calotype.evaluation`` costs nothing and needs no extra.
+"""
+
+import importlib
+from typing import Any
+
+_MODULES = {
+    "agreement": ("Agreement", "caption_agreement", "label_agreement"),
+    "features": ("EfficientNetLite0Features",),
+    "frechet": ("FRECHET_NAME", "KERNEL_NAME", "KernelDistance", "frechet_distance", "kernel_distance"),
+    "generation": ("FeatureSet", "generation_metrics"),
+    "nearest": ("Memorisation", "Nearest", "memorisation", "nearest_features", "nearest_images"),
+    "plots": ("histogram", "loss_curves"),
+    "reconstruction": ("psnr", "reconstruction_metrics", "ssim"),
+    "report": ("Fact", "Picture", "Report", "Section", "Table", "side_by_side"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,77 @@
+"""A small transformer encoder over token ids: what turns a caption into context tokens."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from calotype.nn.attention import FeedForward
+from calotype.utils.config import Config
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextTransformerConfig(Config):
+    """Shape of the transformer: ``layers`` blocks of attention and feed-forward, ``channels`` wide."""
+
+    vocabulary_size: int
+    length: int = 16
+    channels: int = 128
+    layers: int = 2
+    heads: int = 4
+    head_channels: int = 32
+
+    def build(self) -> "TextTransformer":
+        """Make the transformer with fresh weights."""
+        return TextTransformer(self)
+
+
+class TextTransformer(nn.Module):
+    """Pre-norm transformer encoder with learned positions; state-dict keys as in the reference's ``BERTEmbedder``."""
+
+    def __init__(self, config: TextTransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.token_emb = nn.Embedding(config.vocabulary_size, config.channels)
+        self.pos_emb = nn.ModuleDict({"emb": nn.Embedding(config.length, config.channels)})
+        self.attn_layers = nn.ModuleDict({"layers": nn.ModuleList()})
+        for _ in range(config.layers):
+            for module in (
+                TokenAttention(config.channels, heads=config.heads, head_channels=config.head_channels),
+                FeedForward(config.channels, gated=False),
+            ):
+                self.attn_layers["layers"].append(nn.ModuleList([nn.LayerNorm(config.channels), module]))
+        self.norm = nn.LayerNorm(config.channels)
+        for embedding in (self.token_emb, self.pos_emb["emb"]):
+            nn.init.normal_(embedding.weight, std=0.02)
+
+    def forward(self, tokens: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b n d"]:
+        """Embed token ids; ``mask`` is True where a token may be seen (everywhere if None, as in the reference)."""
+        positions = torch.arange(tokens.shape[1], device=tokens.device)
+        x = self.token_emb(tokens) + self.pos_emb["emb"](positions)
+        for norm, module in self.attn_layers["layers"]:
+            x = x + (module(norm(x), mask) if isinstance(module, TokenAttention) else module(norm(x)))
+        return self.norm(x)
+
+
+class TokenAttention(nn.Module):
+    """Multi-head self-attention of tokens, ``softmax(q k^T / sqrt(d)) v``."""
+
+    def __init__(self, channels: int, *, heads: int, head_channels: int) -> None:
+        super().__init__()
+        inner = heads * head_channels
+        self.heads = heads
+        self.to_q = nn.Linear(channels, inner, bias=False)
+        self.to_k = nn.Linear(channels, inner, bias=False)
+        self.to_v = nn.Linear(channels, inner, bias=False)
+        self.to_out = nn.Linear(inner, channels)
+
+    def forward(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b n d"]:
+        q, k, v = (
+            rearrange(project(x), "b n (h d) -> b h n d", h=self.heads) for project in (self.to_q, self.to_k, self.to_v)
+        )
+        seen = None if mask is None else mask[:, None, None, :]
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+        return self.to_out(rearrange(out, "b h n d -> b n (h d)"))

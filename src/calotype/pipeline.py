@@ -1,0 +1,216 @@
+"""A trained latent diffusion model, ready to draw: condition, encode, decode, denoise, sample; nothing more."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from calotype.artifact import Artifact, Weights, read_artifact
+from calotype.conditioner import Conditioner, ConditionerConfig
+from calotype.data.pixel_format import PixelFormat
+from calotype.diffusion import CFG, Conditioning, Denoiser, DPMSolver, NoiseSource, Solver, solve
+from calotype.diffusion.prediction import Prediction
+from calotype.diffusion.schedule import NoiseSchedule, NoiseSchedules
+from calotype.models.autoencoder import AutoencoderKL, AutoencoderKLConfig
+from calotype.models.unet import UNet, UNetConfig
+from calotype.utils.config import from_dict
+from calotype.utils.errors import UserError
+from calotype.utils.progress import progress as show_progress
+
+STEPS, GUIDANCE = 20, 3.0
+
+
+@dataclass(frozen=True)
+class TrainedAutoencoder:
+    """An autoencoder with what it was trained on: its pixel format and image size."""
+
+    model: AutoencoderKL
+    pixel_format: PixelFormat
+    size: int
+
+    @torch.no_grad()
+    def reconstruct(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Encode and decode (through the posterior's mode), clamped to [-1, 1]."""
+        return self.model(images)[0].float().clamp(-1, 1)
+
+
+class LatentDiffusion:
+    """An autoencoder, a conditioner and a network with the noise schedule and prediction that it was trained for."""
+
+    kind = "latent_diffusion"
+
+    def __init__(
+        self,
+        *,
+        autoencoder: TrainedAutoencoder,
+        conditioner: Conditioner,
+        network: UNet,
+        schedule: NoiseSchedule,
+        prediction: Prediction,
+    ) -> None:
+        self.first_stage = autoencoder
+        self.autoencoder, self.conditioner, self.network = autoencoder.model, conditioner, network
+        self.schedule, self.prediction = schedule, prediction
+        for module in self.modules:
+            module.eval().requires_grad_(False)
+
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        """Everything with weights."""
+        return self.autoencoder, self.conditioner, self.network
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
+    @property
+    def denoiser(self) -> Denoiser:
+        """The network as an estimate of clean latents."""
+        return Denoiser(self.network, self.schedule, self.prediction)
+
+    @property
+    def pixel_format(self) -> PixelFormat:
+        """How images map to files."""
+        return self.first_stage.pixel_format
+
+    def to(self, device: torch.device | str) -> "LatentDiffusion":
+        """Move everything to ``device`` and return self."""
+        for module in self.modules:
+            module.to(device)
+        return self
+
+    def condition(self, count: int | None = None, **fields: Sequence[Any]) -> Conditioning:
+        """Embed one value per image and field; without fields (give ``count``) the null condition.
+
+        Raises:
+            UserError: a field or value that this model does not know.
+        """
+        count = count if count is not None else len(next(iter(fields.values()), ()))
+        with torch.no_grad():
+            return self.conditioner.embed(fields, count, self.device)
+
+    def latent_shape(self, size: int | tuple[int, int] | None = None) -> tuple[int, int, int]:
+        """Return (c, h, w) of the latents for an image of ``size`` pixels (the training size if None).
+
+        Raises:
+            UserError: the size does not fit the networks.
+        """
+        height, width = (size, size) if isinstance(size, int) else size or (self.first_stage.size,) * 2
+        multiple = self.autoencoder.factor * 2 ** (len(self.network.config.channel_multipliers) - 1)
+        if min(height, width) < multiple or height % multiple or width % multiple:
+            raise UserError(f"size must be a multiple of {multiple}, not {height}x{width}")
+        factor = self.autoencoder.factor
+        return self.autoencoder.latent_channels, height // factor, width // factor
+
+    def noise(self, seeds: Iterable[int], size: int | tuple[int, int] | None = None) -> Float[Tensor, "b c h w"]:
+        """Return the noise that sampling starts from; image i depends on seed i alone."""
+        return NoiseSource(seeds).initial(self.latent_shape(size), device=self.device)
+
+    @torch.no_grad()
+    def encode(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
+        """Return normalised latents (the posterior's mode) of images in [-1, 1]."""
+        return self.autoencoder.normalise(self.autoencoder.encode(images.to(self.device)).mode())
+
+    @torch.no_grad()
+    def decode(self, latents: Float[Tensor, "b d h2 w2"]) -> Float[Tensor, "b c h w"]:
+        """Return images in [-1, 1] for normalised latents."""
+        return self.autoencoder.decode(self.autoencoder.denormalise(latents)).float().clamp(-1, 1)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        *,
+        seeds: Iterable[int],
+        steps: int = STEPS,
+        solver: Solver | None = None,
+        guidance: CFG | None = None,
+        size: int | tuple[int, int] | None = None,
+        batch_size: int = 32,
+        progress: bool = False,
+        **fields: Sequence[Any],
+    ) -> Float[Tensor, "n c h w"]:
+        """Draw one image per seed; ``fields`` hold one value per image (``caption=["a red apple", ...]``).
+
+        Image i depends on seed i (and its own fields) alone, whatever the batch size. Guidance defaults to CFG of 3 where
+        the model has conditions, else to none; the solver to DPM-Solver++(2M). ``size`` may differ from the training size.
+        """
+        seeds = list(seeds)
+        solver = solver or DPMSolver()
+        guidance = guidance or CFG(GUIDANCE if fields else 1.0)
+        grid = self.schedule.grid(steps)
+        images = []
+        with show_progress("sampling", len(seeds) * steps, unit="steps", quiet=not progress) as bar:
+            for start in range(0, len(seeds), batch_size):
+                rows = slice(start, start + batch_size)
+                own = seeds[rows]
+                cond = self.condition(len(own), **{name: values[rows] for name, values in fields.items()})
+                denoise = guidance(self.denoiser, cond, self.condition(len(own)))
+                x = self.noise(own, size)
+                for state in solve(denoise, x, grid, solver, noise=NoiseSource(own)):
+                    x = state.x
+                    bar.advance(len(own))
+                images.append(self.decode(x).cpu())
+        return torch.cat(images)
+
+
+def load(path: Path | str, *, weights: Weights = "ema") -> "LatentDiffusion | TrainedAutoencoder":
+    """Load what was trained at ``path``: an artifact, a training run or a chain (``calotype run``); needs nothing else.
+
+    ``weights="raw"`` takes the last weights instead of their moving average.
+
+    Raises:
+        UserError: nothing is there, or it is damaged.
+    """
+    artifact = read_artifact(path)
+    if artifact.kind == "autoencoder":
+        return load_autoencoder(artifact, weights=weights)
+    if artifact.kind == LatentDiffusion.kind:
+        return load_latent_diffusion(artifact, weights=weights)
+    raise UserError(f"{path} holds a {artifact.kind!r}, which this calotype does not know")
+
+
+def load_autoencoder(artifact: Artifact, *, weights: Weights = "ema") -> TrainedAutoencoder:
+    """Build the autoencoder of an artifact of kind ``autoencoder`` or ``latent_diffusion``."""
+    return build_autoencoder(artifact.config, artifact.weights("autoencoder", weights))
+
+
+def build_autoencoder(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> TrainedAutoencoder:
+    """Build an autoencoder from an artifact's configuration and a state dict, which must fit exactly."""
+    model = from_dict(AutoencoderKLConfig, config["autoencoder"], where="autoencoder").build()
+    _load_state(model, state, "autoencoder")
+    model.set_latent_statistics(config["latent"]["shift"], config["latent"]["scale"])
+    pixel_format = from_dict(PixelFormat, config["pixel_format"], where="pixel_format")
+    return TrainedAutoencoder(model.eval().requires_grad_(False), pixel_format, int(config["size"]))
+
+
+def load_latent_diffusion(artifact: Artifact, *, weights: Weights = "ema") -> LatentDiffusion:
+    """Build the model of an artifact of kind ``latent_diffusion``."""
+    config = artifact.config
+    conditioner = from_dict(ConditionerConfig, config["conditioner"], where="conditioner").build()
+    network = from_dict(UNetConfig, config["network"], where="network").build()
+    _load_state(network, artifact.weights("network", weights), "network")
+    if conditioner.state_dict():
+        _load_state(conditioner, artifact.weights("conditioner", weights), "conditioner")
+    return LatentDiffusion(
+        autoencoder=load_autoencoder(artifact),
+        conditioner=conditioner,
+        network=network,
+        schedule=from_dict(NoiseSchedules, config["schedule"], where="schedule"),
+        prediction=config["prediction"],
+    )
+
+
+def _load_state(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
+    wanted = module.state_dict()
+    missing, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
+    wrong = [key for key in wanted.keys() & state.keys() if wanted[key].shape != state[key].shape]
+    if missing or extra or wrong:
+        raise UserError(
+            f"the weights do not fit the {name}: missing {missing[:10]}, unexpected {extra[:10]}, other shape {wrong[:10]}"
+        )
+    module.load_state_dict(dict(state))

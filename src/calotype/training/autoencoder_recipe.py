@@ -1,0 +1,172 @@
+"""One training step of an autoencoder: a single forward pass, the generator's update, the discriminator's update."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from calotype.data.batch import Batch
+from calotype.data.loader import Loader
+from calotype.evaluation.reconstruction import psnr, ssim
+from calotype.losses.lpips_with_discriminator import LPIPSWithDiscriminatorConfig
+from calotype.models.autoencoder import AutoencoderKLConfig
+from calotype.models.distributions import DiagonalGaussianDistribution
+from calotype.training.draws import Draws
+from calotype.training.encode import latent_statistics
+from calotype.training.optimiser import OptimiserConfig, check_finite, check_gradients
+from calotype.training.recipe import Recipe
+from calotype.training.session import Session
+from calotype.utils import distributed
+from calotype.utils.config import Config, to_dict
+from calotype.utils.images import image_grid
+
+STATISTICS_IMAGES = 1024
+PREVIEWS = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderRecipeConfig(Config):
+    """An autoencoder, its loss and its optimisers.
+
+    ``disc_from`` is the share of the run after which the discriminator joins (1: never); once the run's length is known
+    it sets the loss's ``disc_start``.
+    """
+
+    autoencoder: AutoencoderKLConfig
+    loss: LPIPSWithDiscriminatorConfig
+    disc_from: float = 1.0
+    optimiser: OptimiserConfig = OptimiserConfig(learning_rate=1e-3)
+    discriminator_optimiser: OptimiserConfig = OptimiserConfig(learning_rate=4e-4, betas=(0.5, 0.9))
+
+
+class AutoencoderRecipe(Recipe):
+    """Trains ``AutoencoderKL`` with ``LPIPSWithDiscriminator`` (arXiv:2112.10752, Section 3.1).
+
+    ``train`` is read for latent statistics, ``held_out`` for validation and previews.
+    """
+
+    kind = "autoencoder"
+
+    def __init__(self, config: AutoencoderRecipeConfig, train: Loader, held_out: Loader | None = None) -> None:
+        self.config, self.train, self.held_out = config, train, held_out
+        self.model = config.autoencoder.build()
+        self.loss = config.loss.build()
+        self.averaged = {"autoencoder": self.model}
+        self.auxiliary = {"discriminator": self.loss.discriminator}
+        self.late_from = config.disc_from
+
+    def start(self, session: Session, batch_size: int) -> None:  # noqa: ARG002
+        """Move to the device and build both optimisers."""
+        self.session = session
+        self.model.to(session.device).train()
+        self.loss.to(session.device).train()
+        self.forward = session.wrap(self.model)
+        self.discriminate = session.wrap(_DiscriminatorLoss(self.loss))
+        self.optimiser = self.config.optimiser.build(self.model.parameters())
+        self.discriminator_optimiser = self.config.discriminator_optimiser.build(self.loss.discriminator.parameters())
+        self.optimisers = {
+            "autoencoder": (self.optimiser, self.config.optimiser),
+            "discriminator": (self.discriminator_optimiser, self.config.discriminator_optimiser),
+        }
+
+    def begin(self, total: int) -> None:
+        """Fix the sample at which the discriminator joins."""
+        self.loss.config = replace(self.loss.config, disc_start=round(self.config.disc_from * total))
+
+    def step(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+        """Reconstruct once; update the autoencoder, then (once it has joined) the discriminator on the same images.
+
+        The generator's gradient with respect to the reconstructions carries pixels, perception and the discriminator's
+        opinion (weighted so that its gradient at the last layer is ``disc_weight`` times that of the rest); the KL goes
+        its own way through the posterior.
+        """
+        config, images = self.loss.config, batch.images.to(self.session.device)
+        channels, height, width = images.shape[1:]
+        factor = self.model.factor
+        noise = draws.normal("posterior", self.model.latent_channels, height // factor, width // factor)
+
+        with self.session.autocast():
+            reconstructions, parameters = self.forward(images, noise.to(images))
+            terms = self.loss.generator_step_gradients(
+                images, reconstructions, self.model.last_layer, draws.seen, average=distributed.average
+            )
+        kl = self.loss.kl_loss(DiagonalGaussianDistribution(parameters), channels * height * width)
+        total = terms.nll + config.kl_weight * kl.detach()
+        check_finite(torch.stack([total, terms.generator_loss]), "the autoencoder's loss")
+        self.optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(
+            [reconstructions, kl], [terms.gradient, torch.full_like(kl, config.kl_weight)]
+        )
+        norm = check_gradients(self.optimiser, self.config.optimiser.clip, "the autoencoder")
+        logs = {"loss": total, "reconstruction": terms.reconstruction_loss, "kl": kl.detach(), "gradient_norm": norm}
+
+        if terms.disc_factor > 0:
+            with self.session.autocast():
+                disc_loss, logits = self.discriminate(images, reconstructions.detach())
+            check_finite(disc_loss.detach(), "the discriminator's loss")
+            self.discriminator_optimiser.zero_grad(set_to_none=True)
+            (terms.disc_factor * disc_loss).backward()
+            check_gradients(
+                self.discriminator_optimiser, self.config.discriminator_optimiser.clip, "the discriminator"
+            )
+            self.discriminator_optimiser.step()
+            logs |= {"disc_loss": disc_loss.detach(), "d_weight": terms.adaptive_weight, **logits}
+            logs |= {"generator_loss": terms.generator_loss}
+        self.optimiser.step()
+        return logs
+
+    @torch.no_grad()
+    def validate(self, averaged: Mapping[str, nn.Module]) -> dict[str, float]:
+        """Return PSNR (dB) and SSIM of the mode's reconstruction over the held-out images."""
+        if self.held_out is None:
+            return {}
+        scores = []
+        for batch in self.held_out.all(64):
+            images = batch.images.to(self.session.device)
+            reconstructions = averaged["autoencoder"](images)[0].clamp(-1, 1).float()
+            scores.append(torch.stack([psnr(images, reconstructions), ssim(images, reconstructions)]))
+        mean_psnr, mean_ssim = torch.cat(scores, dim=1).mean(dim=1).tolist()
+        return {"psnr": mean_psnr, "ssim": mean_ssim}
+
+    @torch.no_grad()
+    def preview(self, averaged: Mapping[str, nn.Module]) -> np.ndarray | None:
+        """Draw held-out originals in the upper row, their reconstructions in the lower one."""
+        loader = self.held_out or self.train
+        images = next(loader.all(PREVIEWS)).images[:PREVIEWS]
+        reconstructions = averaged["autoencoder"](images.to(self.session.device))[0].float().cpu()
+        return image_grid(torch.cat([images, reconstructions]), columns=len(images))
+
+    def artifact_config(self, averaged: Mapping[str, nn.Module], complete: bool) -> dict[str, Any]:
+        """Return what the artifact stores: shape, pixel format, and latent statistics of the averaged weights."""
+        model = averaged["autoencoder"]
+        shift, scale = latent_statistics(
+            model,  # type: ignore[arg-type]
+            self.train,
+            self.session,
+            limit=None if complete else STATISTICS_IMAGES,
+        )
+        return {
+            "autoencoder": to_dict(self.config.autoencoder),
+            "pixel_format": to_dict(self.train.images.pixel_format),
+            "size": self.train.transform.size,
+            "latent": {"shift": shift, "scale": scale},
+        }
+
+    def recipe_config(self) -> dict[str, Any]:
+        """Return the configuration with the data it is trained on."""
+        data = {"source": self.train.images.source, "fingerprint": self.train.images.fingerprint}
+        return {"kind": self.kind, **to_dict(self.config), "data": data, "transform": to_dict(self.train.transform)}
+
+
+class _DiscriminatorLoss(nn.Module):
+    """The discriminator's loss as a module, so that it can be wrapped for several processes."""
+
+    def __init__(self, loss: Any) -> None:
+        super().__init__()
+        self.discriminator, self._loss = loss.discriminator, [loss]
+
+    def forward(self, images: Tensor, reconstructions: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return self._loss[0].discriminator_loss(images, reconstructions)

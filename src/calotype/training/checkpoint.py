@@ -1,0 +1,105 @@
+"""Checkpoints: an artifact with the training state beside it, complete or absent, without pickles."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from calotype.artifact import latest_checkpoint, write_artifact
+from calotype.training.ema import MovingAverage
+from calotype.training.recipe import Recipe
+from calotype.utils.files import atomic_folder, read_json, write_json
+
+
+def save_checkpoint(
+    run: Path, recipe: Recipe, average: MovingAverage, *, seen: int, total: int, keep: int
+) -> Path:
+    """Write ``run/checkpoints/<seen>`` so that it appears at once, then remove all but the newest ``keep``."""
+    target = run / "checkpoints" / f"{seen:010d}"
+    if target.exists():
+        return target
+    components: dict[str, Any] = dict(recipe.artifact_components())
+    for name, module in recipe.averaged.items():
+        if state := module.state_dict():
+            components[name] = state
+            components[f"{name}_ema"] = average.modules[name].state_dict()
+    with atomic_folder(target) as folder:
+        write_artifact(
+            folder,
+            kind=recipe.kind,
+            config=recipe.artifact_config(average.modules, complete=seen >= total),
+            components=components,
+            provenance={"samples_seen": seen, "samples": total, "run": recipe.recipe_config()},
+        )
+        tensors, settings = _optimiser_state(recipe)
+        for name, module in recipe.auxiliary.items():
+            tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
+        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, folder / "training.safetensors")
+        write_json(folder / "training.json", {"samples_seen": seen, "optimisers": settings})
+    for old in sorted((run / "checkpoints").glob("[0-9]*"))[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def load_checkpoint(run: Path, recipe: Recipe, average: MovingAverage) -> int:
+    """Restore the newest checkpoint into ``recipe`` and ``average``; return the samples seen (0 where there is none)."""
+    folder = latest_checkpoint(run)
+    if folder is None:
+        return 0
+    for name, module in recipe.averaged.items():
+        if module.state_dict():
+            module.load_state_dict(load_file(folder / f"{name}.safetensors"))
+            average.modules[name].load_state_dict(load_file(folder / f"{name}_ema.safetensors"))
+    state = read_json(folder / "training.json")
+    tensors = load_file(folder / "training.safetensors")
+    for name, module in recipe.auxiliary.items():
+        prefix = f"{name}/"
+        module.load_state_dict({key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)})
+    _restore_optimisers(recipe, tensors, state["optimisers"])
+    return int(state["samples_seen"])
+
+
+def training_state(recipe: Recipe) -> dict[str, Any]:
+    """Copy everything a training step changes, for ``restore_training_state``."""
+    modules = {**recipe.averaged, **recipe.auxiliary}
+    return {
+        "modules": {name: _copied(module) for name, module in modules.items()},
+        "optimisers": {name: optimiser.state_dict()["state"] for name, (optimiser, _) in recipe.optimisers.items()},
+    }
+
+
+def restore_training_state(recipe: Recipe, state: Mapping[str, Any]) -> None:
+    """Put back what ``training_state`` copied before the first step: weights as they were, optimisers empty."""
+    for name, module in {**recipe.averaged, **recipe.auxiliary}.items():
+        module.load_state_dict(state["modules"][name])
+    for name, (optimiser, _) in recipe.optimisers.items():
+        assert not state["optimisers"][name], "only the state before the first step can be restored"
+        optimiser.state.clear()
+        optimiser.zero_grad(set_to_none=True)
+
+
+def _copied(module: nn.Module) -> dict[str, Tensor]:
+    return {key: value.detach().clone() for key, value in module.state_dict().items()}
+
+
+def _optimiser_state(recipe: Recipe) -> tuple[dict[str, Tensor], dict[str, list[int]]]:
+    tensors, settings = {}, {}
+    for name, (optimiser, _) in recipe.optimisers.items():
+        state = optimiser.state_dict()["state"]
+        settings[name] = sorted(state)
+        for index, values in state.items():
+            tensors |= {f"{name}/{index}/{key}": torch.as_tensor(value) for key, value in values.items()}
+    return tensors, settings
+
+
+def _restore_optimisers(recipe: Recipe, tensors: Mapping[str, Tensor], settings: Mapping[str, list[int]]) -> None:
+    for name, (optimiser, _) in recipe.optimisers.items():
+        state: dict[int, dict[str, Tensor]] = {}
+        for index in settings[name]:
+            prefix = f"{name}/{index}/"
+            state[index] = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+        optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

@@ -1,0 +1,172 @@
+"""One training step of latent diffusion: noise the latents, predict, compare."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from calotype.artifact import Artifact
+from calotype.conditioner import Conditioner, ConditionerConfig
+from calotype.data.latents import LatentBatch, LatentLoader
+from calotype.diffusion.objectives import Objective, q_sample
+from calotype.diffusion.schedule import Flow, NoiseSchedule, NoiseSchedules
+from calotype.models.distributions import DiagonalGaussianDistribution
+from calotype.models.unet import UNetConfig
+from calotype.pipeline import LatentDiffusion, load_autoencoder
+from calotype.training.draws import Draws
+from calotype.training.optimiser import OptimiserConfig, check_finite, check_gradients
+from calotype.training.recipe import Recipe
+from calotype.training.session import Session
+from calotype.utils.config import Config, to_dict
+from calotype.utils.images import image_grid
+
+VALIDATION_IMAGES = 256
+PREVIEWS, PREVIEW_STEPS = 16, 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionRecipeConfig(Config):
+    """A network, what it is conditioned on, and what it learns to predict on which schedule."""
+
+    network: UNetConfig
+    conditioner: ConditionerConfig = ConditionerConfig()
+    schedule: NoiseSchedules = Flow()
+    objective: Objective = Objective(prediction="flow")
+    optimiser: OptimiserConfig = OptimiserConfig(learning_rate=1e-3)
+
+
+class DiffusionRecipe(Recipe):
+    """Trains a network and its conditioner on stored latents (arXiv:2112.10752, Eq. 2 and 3).
+
+    ``autoencoder`` is the artifact that made the latents; it becomes part of every checkpoint.
+    """
+
+    kind = LatentDiffusion.kind
+
+    def __init__(
+        self,
+        config: DiffusionRecipeConfig,
+        autoencoder: Artifact,
+        train: LatentLoader,
+        held_out: LatentLoader | None = None,
+    ) -> None:
+        self.config, self.artifact, self.train, self.held_out = config, autoencoder, train, held_out
+        self.first_stage = load_autoencoder(autoencoder)
+        self.network = config.network.build()
+        self.conditioner = config.conditioner.build()
+        self.averaged = {"network": self.network, "conditioner": self.conditioner}
+        self.auxiliary = {}
+        self.schedule: NoiseSchedule = config.schedule
+
+    def start(self, session: Session, batch_size: int) -> None:  # noqa: ARG002
+        """Move to the device and build the optimiser over network and conditioner."""
+        self.session = session
+        self.first_stage.model.to(session.device)
+        self.core = _Core(self.network, self.conditioner).to(session.device).train()
+        self.forward = session.wrap(self.core)
+        self.optimiser = self.config.optimiser.build(self.core.parameters())
+        self.optimisers = {"network": (self.optimiser, self.config.optimiser)}
+
+    def step(self, batch: LatentBatch, draws: Draws) -> dict[str, Tensor]:
+        """Sample the posterior, a time and noise for every image; predict from ``alpha x_0 + sigma eps``; update."""
+        device, objective = self.session.device, self.config.objective
+        shape = batch.moments.shape[1] // 2, *batch.moments.shape[2:]
+        x0 = self._latents(batch, draws.normal("posterior", *shape))
+        t = draws.make("time", lambda count, generator: objective.times.sample(count, generator, self.schedule))
+        noise = draws.normal("noise", *shape).to(x0)
+        inputs = self.conditioner.prepare_training(batch.fields, len(x0), draws.keys("augment"))
+        uniform = {name: draws.uniform(f"drop {name}").to(device) for name in self.conditioner.fields}
+
+        x_t = q_sample(x0, noise, t.to(device), self.schedule)
+        with self.session.autocast():
+            output = self.forward(
+                x_t,
+                self.schedule.network_time(t).to(device, torch.float32),
+                {name: tensor.to(device) for name, tensor in inputs.items()},
+                self.conditioner.draw_drop(uniform),
+            )
+        loss = objective.loss(output.to(x0.dtype), x0, noise, t.to(device), self.schedule).mean()
+        check_finite(loss.detach(), "the loss")
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = check_gradients(self.optimiser, self.config.optimiser.clip, "the network")
+        self.optimiser.step()
+        return {"loss": loss.detach(), "gradient_norm": norm}
+
+    @torch.no_grad()
+    def validate(self, averaged: Mapping[str, nn.Module]) -> dict[str, float]:
+        """Return the loss on held-out latents with fixed times and fixed noise: comparable along the run."""
+        if self.held_out is None:
+            return {}
+        count = min(len(self.held_out), VALIDATION_IMAGES)
+        batch, draws = self.held_out.at(range(count)), Draws(0, 0, count, slice(None))
+        x0 = self._latents(batch, torch.zeros(count, *self._latent_shape(batch)))
+        noise = draws.normal("noise", *x0.shape[1:]).to(x0)
+        t = self.schedule.training_time((torch.arange(count, dtype=torch.float64) + 0.5) / count).to(x0.device)
+        model = self._pipeline(averaged)
+        fields = {name: batch.fields[name] for name in self.conditioner.fields if name in batch.fields}
+        x_t = q_sample(x0, noise, t, self.schedule)
+        with self.session.autocast():
+            output = model.denoiser.output(x_t, t, model.condition(count, **fields))
+        return {"loss": float(self.config.objective.loss(output.float(), x0.float(), noise, t, self.schedule).mean())}
+
+    @torch.no_grad()
+    def preview(self, averaged: Mapping[str, nn.Module]) -> np.ndarray | None:
+        """Draw samples for the conditions of fixed training images."""
+        step = max(1, len(self.train) // PREVIEWS)
+        batch = self.train.at(range(0, len(self.train), step)[:PREVIEWS])
+        fields = {name: batch.fields[name] for name in self.conditioner.fields if name in batch.fields}
+        with self.session.autocast():
+            samples = self._pipeline(averaged).sample(seeds=range(len(batch.indices)), steps=PREVIEW_STEPS, **fields)
+        return image_grid(samples, columns=8)
+
+    def artifact_config(self, averaged: Mapping[str, nn.Module], complete: bool) -> dict[str, Any]:  # noqa: ARG002
+        """Return what the artifact stores: the autoencoder's configuration and the model's own."""
+        return {
+            **self.artifact.config,
+            "network": to_dict(self.config.network),
+            "conditioner": to_dict(self.config.conditioner),
+            "schedule": to_dict(self.config.schedule),
+            "prediction": self.config.objective.prediction,
+        }
+
+    def artifact_components(self) -> dict[str, Any]:
+        """Return the autoencoder that the latents came from: its averaged weights, linked rather than copied."""
+        averaged = self.artifact.folder / "autoencoder_ema.safetensors"
+        return {"autoencoder": averaged if averaged.exists() else self.artifact.folder / "autoencoder.safetensors"}
+
+    def recipe_config(self) -> dict[str, Any]:
+        """Return the configuration with what it is trained on."""
+        trained_on = {"images": len(self.train), "latent_statistics": self.artifact.config["latent"]}
+        return {"kind": self.kind, **to_dict(self.config), "data": trained_on}
+
+    def _latents(self, batch: LatentBatch, noise: Tensor) -> Tensor:
+        posterior = DiagonalGaussianDistribution(batch.moments.to(self.session.device))
+        return self.first_stage.model.normalise(posterior.sample(noise.to(posterior.mean)))
+
+    @staticmethod
+    def _latent_shape(batch: LatentBatch) -> tuple[int, ...]:
+        return batch.moments.shape[1] // 2, *batch.moments.shape[2:]
+
+    def _pipeline(self, averaged: Mapping[str, nn.Module]) -> LatentDiffusion:
+        return LatentDiffusion(
+            autoencoder=self.first_stage,
+            conditioner=averaged["conditioner"],  # type: ignore[arg-type]
+            network=averaged["network"],  # type: ignore[arg-type]
+            schedule=self.schedule,
+            prediction=self.config.objective.prediction,
+        )
+
+
+class _Core(nn.Module):
+    """Conditioner and network as one module: what is trained, and what several processes share."""
+
+    def __init__(self, network: nn.Module, conditioner: Conditioner) -> None:
+        super().__init__()
+        self.network, self.conditioner = network, conditioner
+
+    def forward(self, x_t: Tensor, time: Tensor, inputs: dict[str, Tensor], drop: dict[str, Tensor]) -> Tensor:
+        return self.network(x_t, time, **self.conditioner(inputs, drop).slots())

@@ -1,0 +1,67 @@
+"""From images to stored latents, and the statistics that normalise them."""
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from calotype.artifact import Artifact
+from calotype.data.latents import LatentStore
+from calotype.data.loader import Loader
+from calotype.models.autoencoder import Autoencoder, AutoencoderKL
+from calotype.training.session import Session
+from calotype.utils.config import to_dict
+from calotype.utils.files import digest
+from calotype.utils.progress import progress
+
+
+def store_key(artifact: Artifact, loader: Loader) -> str:
+    """Hash everything that stored latents depend on: the encoder's weights, the transform and the images."""
+    weights = digest(*(artifact.folder / name for name in ("autoencoder_ema.safetensors",)))
+    return digest(weights, repr(to_dict(loader.transform)), loader.images.fingerprint)
+
+
+@torch.no_grad()
+def encode_latents(
+    autoencoder: AutoencoderKL, loader: Loader, folder: Path, key: str, session: Session, *, quiet: bool = False
+) -> Float[Tensor, "n c h w"]:
+    """Return the posterior moments of every image, from the store where it has them; stop and call again to go on."""
+    store = LatentStore(folder, key, len(loader))
+    todo = sum(len(rows) for rows in store.missing())
+    if todo:
+        autoencoder = autoencoder.to(session.device).eval()
+
+        def encode(rows: range) -> Tensor:
+            parts = [loader.at(rows[start : start + 64]).images for start in range(0, len(rows), 64)]
+            return torch.cat([autoencoder.encode(part.to(session.device)).parameters.cpu() for part in parts])
+
+        with progress("latents", len(loader), done=len(loader) - todo, quiet=quiet) as bar:
+            for count in store.fill(encode):
+                bar.advance(count)
+    return store.moments()
+
+
+@torch.no_grad()
+def latent_statistics(
+    autoencoder: Autoencoder, loader: Loader, session: Session, *, limit: int | None = None
+) -> tuple[list[float], list[float]]:
+    """Measure shift and scale per channel over the data set (its first ``limit`` images).
+
+    ``shift = E[z]``, ``scale = 1 / sqrt(Var[E z] + E[Var z])``: the standard deviation of *sampled* latents, so that
+    ``normalise`` gives zero mean and unit variance. Sums are taken in float64.
+    """
+    count = 0
+    first = torch.zeros(autoencoder.latent_channels, dtype=torch.float64)
+    second = torch.zeros_like(first)
+    for batch in loader.all(64):
+        posterior = autoencoder.encode(batch.images.to(session.device))
+        mean, var = posterior.mean.double().cpu(), posterior.var.double().cpu()
+        first += mean.sum(dim=(0, 2, 3))
+        second += (mean.square() + var).sum(dim=(0, 2, 3))
+        count += mean[:, 0].numel()
+        if limit is not None and int(batch.indices[-1]) + 1 >= limit:
+            break
+    shift = first / count
+    std = (second / count - shift.square()).clamp(min=1e-12).sqrt()
+    return shift.tolist(), (1 / std).tolist()

@@ -1,0 +1,54 @@
+"""What a run leaves behind while it runs: metrics.jsonl, TensorBoard, and sample pictures."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from calotype.utils.images import save_png
+
+
+class RunLog:
+    """Appends to a run's metrics.jsonl and TensorBoard files. Resuming drops the lines beyond the checkpoint."""
+
+    def __init__(self, run: Path, *, seen: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.run, self.path = run, run / "metrics.jsonl"
+        kept = [line for line in read_metrics(self.path) if line["samples"] <= seen]
+        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        self.file = self.path.open("a", encoding="utf-8")
+        self.board = SummaryWriter(str(run / "tensorboard"), purge_step=seen)
+
+    def metrics(self, seen: int, values: Mapping[str, float]) -> None:
+        """Write one line of metrics after ``seen`` samples; values that are not finite become null."""
+        clean = {key: float(value) if math.isfinite(value) else None for key, value in values.items()}
+        self.file.write(json.dumps({"samples": seen, **clean}) + "\n")
+        self.file.flush()
+        for key, value in values.items():
+            self.board.add_scalar(key, value, seen)
+
+    def picture(self, seen: int, picture: np.ndarray) -> Path:
+        """Write a picture (HWC, uint8) to ``samples/<seen>.png``."""
+        path = self.run / "samples" / f"{seen:010d}.png"
+        save_png(path, picture)
+        self.board.add_image("preview", picture, seen, dataformats="HWC")
+        return path
+
+    def close(self) -> None:
+        """Flush and close the files."""
+        self.file.close()
+        self.board.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """Read a metrics.jsonl; a last line cut short by a crash is left out."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            break
+    return lines

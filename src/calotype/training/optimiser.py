@@ -1,0 +1,70 @@
+"""AdamW, its learning rate as a function of samples seen, and the check that stands before every update."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from calotype.utils.config import Config
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss or gradient is NaN or infinite. Raised before any weight, average or optimiser state has changed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimiserConfig(Config):
+    """AdamW with warm-up over ``warmup_samples``, a constant rate, then a linear decay to 0 from ``decay_from`` on.
+
+    ``decay_from`` is a share of the run (1: never). ``clip`` is the largest gradient norm (0: off).
+    """
+
+    learning_rate: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.0
+    warmup_samples: int = 6_400
+    decay_from: float = 0.6
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate must be positive, not {self.learning_rate}")
+        if not 0 <= self.decay_from <= 1:
+            raise ValueError(f"decay_from must be between 0 and 1, not {self.decay_from}")
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.AdamW:
+        """Make the (fused) optimiser for the parameters that are trained."""
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        return torch.optim.AdamW(
+            trained, lr=self.learning_rate, betas=self.betas, weight_decay=self.weight_decay, fused=True
+        )
+
+    def rate(self, seen: int, total: int) -> float:
+        """Return the learning rate of the step that starts after ``seen`` of ``total`` samples."""
+        warm = min(1.0, (seen + 1) / self.warmup_samples) if self.warmup_samples else 1.0
+        left = (total - seen) / max(total * (1 - self.decay_from), 1)
+        return self.learning_rate * warm * min(1.0, max(left, 0.0))
+
+
+def check_finite(loss: Tensor, name: str) -> None:
+    """Raise ``NonFiniteError`` unless every element of ``loss`` is finite."""
+    if not bool(torch.isfinite(loss).all()):
+        raise NonFiniteError(f"{name} is not finite")
+
+
+def check_gradients(optimiser: torch.optim.Optimizer, clip: float, name: str) -> Tensor:
+    """Return the gradient norm over the optimiser's parameters, after clipping to ``clip`` (0: off).
+
+    Raises:
+        NonFiniteError: the norm is not finite; all gradients are dropped.
+    """
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    if not bool(torch.isfinite(norm)):
+        optimiser.zero_grad(set_to_none=True)
+        raise NonFiniteError(f"the gradient of {name} is not finite")
+    if clip:
+        nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+    return norm

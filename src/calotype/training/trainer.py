@@ -1,0 +1,277 @@
+"""The one training loop. It owns time, devices, moving averages, checkpoints and logs; a recipe owns the step."""
+
+import logging
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from calotype.artifact import write_config
+from calotype.training.checkpoint import load_checkpoint, restore_training_state, save_checkpoint, training_state
+from calotype.training.draws import Draws
+from calotype.training.ema import EMAConfig, MovingAverage
+from calotype.training.interrupt import Interrupted, stop_request
+from calotype.training.logs import RunLog
+from calotype.training.optimiser import NonFiniteError
+from calotype.training.recipe import Recipe, Source
+from calotype.training.session import Precision, Session, start_session
+from calotype.utils import distributed
+from calotype.utils.config import Config, to_dict
+from calotype.utils.errors import UserError
+from calotype.utils.files import read_json
+from calotype.utils.progress import Progress, clock, progress
+
+log = logging.getLogger("calotype")
+TIMED_STEPS, TIMED_SECONDS = 12, 5.0
+LATE = 2**60
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says what happened and what is saved."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerConfig(Config):
+    """Where and how long to train. Progress is counted in samples seen.
+
+    Give ``samples`` or ``minutes``; minutes are turned into samples once, by a short timing, and frozen in the run's
+    config.json. Intervals are in samples; None picks a share of the run.
+    """
+
+    out: str
+    samples: int | None = None
+    minutes: float | None = None
+    batch_size: int = 64
+    seed: int = 0
+    device: str = "auto"
+    precision: Precision = "auto"
+    ema: EMAConfig = EMAConfig()
+    log_every: int | None = None
+    validate_every: int | None = None
+    preview_every: int | None = None
+    checkpoint_every: int | None = None
+    keep_checkpoints: int = 2
+
+    def __post_init__(self) -> None:
+        if (self.samples is None) == (self.minutes is None):
+            raise ValueError("give either samples or minutes")
+        if (self.samples or self.minutes or 0) <= 0:
+            raise ValueError("samples or minutes must be positive")
+        for name in ("batch_size", "keep_checkpoints"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+
+class Trainer:
+    """Runs a recipe over a source until the samples are seen, the user stops it, or a loss is not finite.
+
+    The same call on the same folder resumes: the result equals that of a run that was never stopped.
+    """
+
+    def __init__(self, config: TrainerConfig) -> None:
+        self.config, self.run = config, Path(config.out)
+
+    def fit(self, recipe: Recipe, source: Source) -> Path:
+        """Train, or go on training, and return the folder of the last checkpoint.
+
+        Raises:
+            UserError: the folder belongs to another run, or the batch does not divide over the processes.
+            Interrupted: the run was asked to stop; it is saved.
+            TrainingError: a loss or gradient was not finite; nothing of that step was applied.
+        """
+        if self.config.batch_size % distributed.world_size():
+            raise UserError(
+                f"batch_size {self.config.batch_size} must be a multiple of {distributed.world_size()} processes"
+            )
+        session = start_session(self.config.device, self.config.precision)
+        recipe.start(session, self.config.batch_size)
+        total = self._total_samples(recipe, source, session)
+        recipe.begin(total)
+        average = MovingAverage(recipe.averaged, self.config.ema)
+        seen = load_checkpoint(self.run, recipe, average)
+        if seen:
+            log.info(f"resuming {self.run} at {seen} of {total} {recipe.unit}")
+        with stop_request() as stop:
+            loop = _Loop(self.config, self.run, recipe, source, session, average, total)
+            try:
+                return loop.until_done(seen, stop)
+            finally:
+                loop.close()
+
+    def _total_samples(self, recipe: Recipe, source: Source, session: Session) -> int:
+        """Return the length of the run: from its config.json, or decided now and written there."""
+        frozen = self.run / "config.json"
+        wanted = {"recipe": recipe.recipe_config(), "trainer": _comparable(self.config)}
+        if frozen.exists():
+            stored = read_json(frozen)["config"]
+            if changed := _differences({key: stored.get(key) for key in wanted}, wanted):
+                raise UserError(f"{self.run} was begun with other settings ({changed}): choose another --out")
+            return int(stored["samples"])
+        samples = self.config.samples or self._calibrate(recipe, source, session)
+        batches = max(1, round(samples / self.config.batch_size))
+        total = batches * self.config.batch_size
+        if distributed.is_main():
+            write_config(
+                self.run,
+                kind="training_run",
+                config={**wanted, "samples": total, "minutes": self.config.minutes},
+                provenance={"device": str(session.device), "bf16": session.bf16},
+            )
+        distributed.barrier()
+        return total
+
+    def _calibrate(self, recipe: Recipe, source: Source, session: Session) -> int:
+        """Time a few steps, undo them, and return the samples that fit into the minutes asked for."""
+        assert self.config.minutes is not None
+        begun = time.monotonic()
+        before = training_state(recipe)
+        early = self._seconds_per_step(recipe, source, session, seen=0)
+        late = early if recipe.late_from >= 1 else self._seconds_per_step(recipe, source, session, seen=LATE)
+        restore_training_state(recipe, before)
+        seconds = recipe.late_from * early + (1 - recipe.late_from) * late
+        left = max(60 * self.config.minutes - (time.monotonic() - begun), 1.0)
+        samples = int(self.config.batch_size * left / seconds)
+        log.info(f"{self.config.batch_size / seconds:.0f} {recipe.unit}/s: {samples} {recipe.unit} in {clock(left)}")
+        return samples
+
+    def _seconds_per_step(self, recipe: Recipe, source: Source, session: Session, *, seen: int) -> float:
+        """Return the median time of a step, over processes, without the first two."""
+        size, started, marks = self.config.batch_size, time.monotonic(), []
+        rows = session.rows(size)
+        recipe.begin(LATE)
+        while len(marks) < TIMED_STEPS and (len(marks) < 3 or time.monotonic() - started < TIMED_SECONDS):
+            begun = time.perf_counter()
+            recipe.step(source.batch(len(marks) * size, size, rows), Draws(self.config.seed, seen, size, rows))
+            marks.append(time.perf_counter() - begun)
+        return float(distributed.average(torch.tensor(statistics.median(marks[2:]))))
+
+
+class _Loop:
+    """The state of one call of ``Trainer.fit``."""
+
+    def __init__(
+        self,
+        config: TrainerConfig,
+        run: Path,
+        recipe: Recipe,
+        source: Source,
+        session: Session,
+        average: MovingAverage,
+        total: int,
+    ) -> None:
+        self.config, self.run, self.recipe, self.source = config, run, recipe, source
+        self.session, self.average, self.total = session, average, total
+        self.rows = session.rows(config.batch_size)
+        self.saved: Path | None = None
+        self.log: RunLog | None = None
+        share = {"log_every": 200, "validate_every": 12, "preview_every": 4, "checkpoint_every": 4}
+        self.every = {
+            name: getattr(config, name) or max(config.batch_size, total // parts) for name, parts in share.items()
+        }
+
+    def until_done(self, seen: int, stop: Any) -> Path:
+        size = self.config.batch_size
+        if distributed.is_main():
+            self.log = RunLog(self.run, seen=seen)
+        pending: list[dict[str, Tensor]] = []
+        quiet = not distributed.is_main()
+        with progress(self.run.name, self.total, done=seen, unit=self.recipe.unit, quiet=quiet) as bar:
+            while seen < self.total:
+                if distributed.any_rank(bool(stop)):
+                    self._save(seen)
+                    raise Interrupted(
+                        f"stopped at {seen} of {self.total} {self.recipe.unit}, all saved in {self.run}; "
+                        "run the same command again to go on",
+                        stop.exit_code,
+                    )
+                pending.append(self._step(seen))
+                seen += size
+                self.average.update(seen // size)
+                if self._due("log_every", seen):
+                    self._log(seen, pending, bar)
+                    pending = []
+                self._look(seen)
+                if self._due("checkpoint_every", seen) or seen >= self.total:
+                    self._save(seen)
+                bar.advance(size)
+        if self.saved is None:
+            self._save(seen)
+        assert self.saved is not None
+        return self.saved
+
+    def close(self) -> None:
+        if self.log:
+            self.log.close()
+
+    def _step(self, seen: int) -> dict[str, Tensor]:
+        size = self.config.batch_size
+        batch = self.source.batch(seen, size, self.rows)
+        if seen + size < self.total:
+            self.source.prefetch(seen + size, size, self.rows)
+        for optimiser, settings in self.recipe.optimisers.values():
+            for group in optimiser.param_groups:
+                group["lr"] = settings.rate(seen, self.total)
+        try:
+            return self.recipe.step(batch, Draws(self.config.seed, seen, size, self.rows))
+        except NonFiniteError as error:
+            self._save(seen)
+            raise TrainingError(
+                f"{error} at {seen} {self.recipe.unit} (indices {batch.indices[:8].tolist()} ...): stopped before any "
+                f"weight changed, saved in {self.run}; try a lower learning rate or --precision fp32"
+            ) from error
+
+    def _log(self, seen: int, pending: list[dict[str, Tensor]], bar: Progress) -> None:
+        means = {key: distributed.average(torch.stack([logs[key] for logs in pending]).mean()) for key in pending[0]}
+        values = {f"train/{key}": float(value) for key, value in means.items()}
+        rates = {f"rate/{name}": optimiser.param_groups[0]["lr"] for name, (optimiser, _) in self.recipe.optimisers.items()}
+        if self.log:
+            self.log.metrics(seen, {**values, **rates, "samples_per_second": bar.rate})
+        bar.advance(0, f"loss {values['train/loss']:.4g}")
+
+    def _look(self, seen: int) -> None:
+        """Validate and draw a preview with the averaged weights, on the main process."""
+        last = seen >= self.total
+        if self.log and (self._due("validate_every", seen) or last):
+            values = self.recipe.validate(self.average.modules)
+            if values:
+                self.log.metrics(seen, {f"validation/{key}": value for key, value in values.items()})
+        if self.log and (self._due("preview_every", seen) or last):
+            picture = self.recipe.preview(self.average.modules)
+            if picture is not None:
+                self.log.picture(seen, picture)
+
+    def _save(self, seen: int) -> None:
+        if distributed.is_main():
+            self.saved = save_checkpoint(
+                self.run,
+                self.recipe,
+                self.average,
+                seen=seen,
+                total=self.total,
+                keep=self.config.keep_checkpoints,
+            )
+        distributed.barrier()
+        self.saved = self.saved or self.run / "checkpoints" / f"{seen:010d}"
+
+    def _due(self, name: str, seen: int) -> bool:
+        """Return whether the step that ends at ``seen`` crossed a multiple of the interval."""
+        interval = self.every[name]
+        return seen // interval > (seen - self.config.batch_size) // interval
+
+
+def _comparable(config: TrainerConfig) -> dict[str, Any]:
+    """Return the settings that must not change when a run is resumed."""
+    kept = ("batch_size", "seed", "ema")
+    return {key: value for key, value in to_dict(replace(config, out="")).items() if key in kept}
+
+
+def _differences(stored: Any, wanted: Any, path: str = "") -> str:
+    if isinstance(stored, Mapping) and isinstance(wanted, Mapping):
+        parts = [_differences(stored.get(k), wanted.get(k), f"{path}.{k}".lstrip(".")) for k in {**stored, **wanted}]
+        return ", ".join(part for part in parts if part)
+    return "" if stored == wanted else f"{path}: {stored!r} then, {wanted!r} now"[:200]

@@ -1,0 +1,141 @@
+from dataclasses import dataclass
+from typing import Annotated
+
+import pytest
+import torch
+from pydantic import Field
+
+from calotype.diffusion import Cosine, Flow, Linear, NoiseSchedules, ScaledLinear, Sqrt
+from calotype.utils.config import Config, from_dict, to_dict
+
+LDM = ScaledLinear(beta_start=0.0015, beta_end=0.0195)
+TABLES = [Linear(), LDM, Sqrt(beta_end=0.001), Cosine()]
+SCHEDULES = [*TABLES, Flow()]
+EVERY_STEPS = [1, 2, 3, 7, 50, 300, 999, 1000]
+
+
+def double(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "golden"),
+    [
+        (Linear(), 4.0358e-5),
+        (ScaledLinear(beta_start=0.00085, beta_end=0.012), 4.66010e-3),
+        (LDM, 1.42304e-4),
+        (ScaledLinear(), 7.33412e-4),
+        (Cosine(), 2.4288e-9),
+    ],
+)
+def test_noise_at_the_end_of_published_schedules(schedule, golden):
+    last = schedule.alpha(double(999.0)).item() ** 2
+    assert last == pytest.approx(golden, rel=1e-5)
+    assert schedule.alpha(double(0.0)).item() ** 2 > 0.998
+
+
+@pytest.mark.parametrize("schedule", TABLES)
+def test_tables_are_exact_at_integers_and_linear_in_log_alpha_between(schedule):
+    t = torch.arange(1000, dtype=torch.float64)
+    betas = schedule.betas()
+    assert ((betas > 0) & (betas < 1)).all()
+    alpha_bar = (1 - betas).cumprod(0)
+    torch.testing.assert_close(schedule.alpha(t) ** 2, alpha_bar, rtol=1e-11, atol=0)
+    torch.testing.assert_close(schedule.sigma(t) ** 2, 1 - alpha_bar, rtol=1e-11, atol=0)
+    middle = schedule.alpha(t[:-1] + 0.25).log()
+    torch.testing.assert_close(middle, torch.lerp(alpha_bar[:-1].log(), alpha_bar[1:].log(), 0.25) / 2)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_log_snr_falls_and_time_inverts_it(schedule):
+    t = torch.linspace(schedule.t_min, schedule.t_max, 2501, dtype=torch.float64)
+    log_snr = schedule.log_snr(t)
+    assert (log_snr.diff() < 0).all()
+    torch.testing.assert_close(log_snr, 2 * (schedule.alpha(t) / schedule.sigma(t)).log(), atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(schedule.time(log_snr), t, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_answers_come_in_the_dtype_asked_but_from_float64(schedule, dtype):
+    t = (torch.tensor([0.125, 0.5]) * schedule.t_max).to(dtype)
+    for method in (schedule.alpha, schedule.sigma, schedule.log_snr):
+        assert torch.equal(method(t), method(t.double()).to(dtype))
+
+
+def test_the_network_of_a_flow_is_shown_thousandths():
+    assert Flow().network_time(double(0.25)).item() == 250
+    assert Linear().network_time(double(17.5)).item() == 17.5
+
+
+@pytest.mark.parametrize("steps", EVERY_STEPS)
+@pytest.mark.parametrize("spacing", ["trailing", "linspace", "log_snr"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_grid_has_exactly_the_steps_asked_for(schedule, spacing, steps):
+    grid = schedule.grid(steps, spacing)
+    assert grid.steps == steps
+    assert grid.t[0] == schedule.t_max
+    assert (grid.t.diff() < 0).all()
+    assert (grid.t[:-1] >= schedule.t_min - 1e-12).all()
+    assert (grid.alpha[-1], grid.sigma[-1]) == (1, 0)
+    torch.testing.assert_close(grid.sigma[:-1], schedule.sigma(grid.t[:-1]), rtol=0, atol=0)
+
+
+def test_spacings_are_what_they_say():
+    assert Linear().grid(1000).t.tolist() == list(range(999, -2, -1))
+    assert Linear().grid(4, "trailing").t.tolist() == [999, 749, 499, 249, -1]
+    assert Linear().grid(4, "linspace").t.tolist() == [999, 666, 333, 0, -1]
+    assert Flow().grid(4).t.tolist() == [1, 0.75, 0.5, 0.25, 0]
+    steps = Linear().grid(9, "log_snr").log_snr[:-1].diff()
+    torch.testing.assert_close(steps, steps[:1].expand(8), rtol=1e-9, atol=0)
+
+
+def test_the_reference_grid_keeps_its_stride_its_offset_and_its_end():
+    grid = LDM.grid(30, "reference")
+    assert grid.steps == 31  # stride 1000 // 30
+    assert grid.t[:2].tolist() == [991, 958]
+    assert grid.t[-2:].tolist() == [1, 0]
+    assert grid.sigma[-1] > 0
+    with pytest.raises(ValueError, match=r"^steps: the reference cannot take 300"):
+        LDM.grid(300, "reference")
+    with pytest.raises(ValueError, match="spacing 'reference'"):
+        Flow().grid(10, "reference")
+
+
+@pytest.mark.parametrize("make", [lambda: Linear().grid(0), lambda: Linear().grid(1001)])
+def test_grids_that_cannot_be_are_refused(make):
+    with pytest.raises(ValueError, match=r"^steps"):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        (lambda: Linear(timesteps=1), "timesteps"),
+        (lambda: ScaledLinear(beta_start=0.0), "beta_start"),
+        (lambda: Linear(beta_end=1.0), "beta_end"),
+        (lambda: Sqrt(beta_start=0.1, beta_end=0.01), "beta_end"),
+        (lambda: Cosine(offset=-1.0), "offset"),
+    ],
+)
+def test_bad_settings_are_named(make, field):
+    with pytest.raises(ValueError, match=field):
+        make()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tagged(Config):
+    schedule: Annotated[NoiseSchedules, Field(discriminator="kind")] = Flow()  # noqa: RUF009
+
+
+@pytest.mark.parametrize("schedule", [*SCHEDULES, Linear(timesteps=10), ScaledLinear(beta_end=0.01)])
+def test_the_kind_decides_which_schedule_a_config_becomes(schedule):
+    schedule.alpha(double(0.5))  # what is cached must not leak into the data
+    assert from_dict(NoiseSchedules, to_dict(schedule)) == schedule
+    assert from_dict(Tagged, to_dict(Tagged(schedule=schedule))) == Tagged(schedule=schedule)
+
+
+@pytest.mark.parametrize("data", [{"kind": "quadratic"}, {"kind": "flow", "timesteps": 10}])
+def test_unknown_kinds_and_foreign_settings_are_refused(data):
+    with pytest.raises(ValueError, match="config"):
+        from_dict(NoiseSchedules, data)

@@ -1,0 +1,198 @@
+import itertools
+import math
+
+import pytest
+import torch
+
+from calotype.diffusion import DDIM, Cosine, DPMSolver, Estimate, Flow, Heun, Linear, NoiseSource, Solvers, solve
+from calotype.utils.config import from_dict, to_dict
+
+SCHEDULES = [Linear(), Cosine(), Flow()]
+SOLVERS = [DDIM(), DPMSolver(order=1), DPMSolver(), Heun()]
+
+
+def last(states):
+    return list(states)[-1]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 20])
+@pytest.mark.parametrize("solver", [*SOLVERS, DDIM(eta=1.0)])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_one_image_is_found_exactly_in_any_number_of_steps(gaussian, images, schedule, solver, steps):
+    states = list(solve(gaussian(schedule, 0.7, 0.0), images, schedule.grid(steps), solver, NoiseSource([0, 1])))
+    assert len(states) == steps
+    torch.testing.assert_close(states[-1].x, torch.full_like(images, 0.7), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("steps", [1, 7, 20])
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_evaluations_are_counted_right_and_never_at_a_clean_node(gaussian, images, schedule, solver, steps):
+    denoise, times = gaussian(schedule, 0.7, 0.25), []
+
+    def counting(x, t):
+        times.append(t)
+        return denoise(x, t)
+
+    states = list(solve(counting, images, schedule.grid(steps), solver))
+    assert len(times) == solver.evaluations(steps)
+    assert all(schedule.sigma(t) > 0 for t in times)
+    assert [state.t.item() for state in states] == schedule.grid(steps).t[1:].tolist()
+
+
+def order(gaussian, images, schedule, solver, steps=(80, 160, 320)):
+    """Slopes of the error against the closed form of the probability-flow ODE, over doublings of the steps."""
+    mean, std = 0.7, 0.25
+    ends = schedule.log_snr(torch.tensor([0.999 * schedule.t_max, 0.02 * schedule.t_max], dtype=torch.float64)).tolist()
+    errors = []
+    for n in steps:
+        grid = schedule.grid_at(schedule.time(torch.linspace(*ends, n + 1, dtype=torch.float64)), clean=False)
+        spread = (grid.alpha**2 * std**2 + grid.sigma**2).sqrt()
+        exact = grid.alpha[-1] * mean + spread[-1] / spread[0] * (images - grid.alpha[0] * mean)
+        got = last(solve(gaussian(schedule, mean, std), images, grid, solver)).x
+        errors.append((got - exact).abs().max().item())
+    return [math.log2(a / b) for a, b in itertools.pairwise(errors)]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(
+    ("solver", "low", "high"),
+    [(DDIM(), 0.85, 1.35), (DPMSolver(order=1), 0.85, 1.35), (DPMSolver(), 1.75, 2.25), (Heun(), 1.75, 2.25)],
+)
+def test_solvers_converge_at_their_order(gaussian, images, schedule, solver, low, high):
+    slopes = order(gaussian, images, schedule, solver)
+    assert all(low < slope < high for slope in slopes), slopes
+
+
+@pytest.mark.parametrize(("solver", "steps"), [(DPMSolver(), 40), (Heun(), 20)])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_second_order_beats_first_at_forty_evaluations(gaussian, images, schedule, solver, steps):
+    denoise = gaussian(schedule, 0.7, 0.25)
+    alpha, sigma = schedule.marginal(torch.tensor(schedule.t_max, dtype=torch.float64), images)
+    exact = 0.7 + 0.25 * (images - alpha * 0.7) / (alpha**2 * 0.25**2 + sigma**2).sqrt()
+
+    def error(solver, steps):
+        return (last(solve(denoise, images, schedule.grid(steps, "log_snr"), solver)).x - exact).abs().max()
+
+    assert error(solver, steps) < 0.5 * error(DDIM(), 40)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_ddim_without_noise_is_dpm_solver_of_order_one(gaussian, images, schedule):
+    denoise, grid = gaussian(schedule, 0.7, 0.25), schedule.grid(9)
+    for ours, theirs in zip(
+        solve(denoise, images, grid, DDIM()), solve(denoise, images, grid, DPMSolver(order=1)), strict=True
+    ):
+        torch.testing.assert_close(ours.x, theirs.x, rtol=0, atol=1e-12)
+
+
+def test_ddim_on_a_flow_is_euler(gaussian, images):
+    denoise, grid, x = gaussian(Flow(), 0.7, 0.25), Flow().grid(9), images
+    for i, state in enumerate(solve(denoise, images, grid, DDIM())):
+        now = denoise(x, grid.t[i])
+        x = x + (grid.t[i + 1] - grid.t[i]) * (now.eps - now.x0)
+        torch.testing.assert_close(state.x, x, rtol=0, atol=1e-12)
+
+
+class Fixed(NoiseSource):
+    """A noise source that gives what it was given."""
+
+    def __init__(self, z):
+        super().__init__(range(len(z)))
+        self.z = z
+
+    def draw(self, shape, dtype=torch.float32, device="cpu"):
+        return self.z
+
+
+@pytest.mark.parametrize("schedule", [Linear(timesteps=50), Cosine(timesteps=50)])
+def test_ddim_with_eta_one_on_consecutive_times_is_ddpm(images, schedule):
+    """Mean and variance of each step are those of q(x_{t-1} | x_t, x_0), Eq. 7 of arXiv:2006.11239."""
+    beta = schedule.betas()
+    bar = (1 - beta).cumprod(0)
+    grid, x0, z = schedule.grid(50), images.flip(0) / 3, torch.full_like(images, 1.0)
+
+    def denoise(x, t):
+        alpha, sigma = schedule.marginal(t, x)
+        return Estimate(x0, (x - alpha * x0) / sigma, alpha, sigma)
+
+    solver, start = DDIM(eta=1.0), next(solve(denoise, images, grid, DDIM()))
+    for i, t in enumerate(range(49, -1, -1)):
+        before = bar[t - 1] if t else torch.tensor(1.0, dtype=torch.float64)
+        mean = before.sqrt() * beta[t] / (1 - bar[t]) * x0 + (1 - beta[t]).sqrt() * (1 - before) / (1 - bar[t]) * images
+        deviation = ((1 - before) / (1 - bar[t]) * beta[t]).sqrt()
+        state = type(start)(x=images, x0=x0, t=grid.t[i])
+        quiet = solver.step(denoise, state, grid, i, Fixed(torch.zeros_like(images))).x
+        noisy = solver.step(denoise, state, grid, i, Fixed(z)).x
+        torch.testing.assert_close(quiet, mean, rtol=0, atol=1e-12)
+        torch.testing.assert_close(noisy - quiet, deviation * z, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_ancestral_sampling_of_a_gaussian_has_the_variance_of_its_recursion(gaussian, schedule):
+    """Every step is affine in x, so mean and variance after it follow from those before; 5 standard errors."""
+    mean, std, n = 0.7, 0.25, 20_000
+    x = NoiseSource([5]).initial((n, 1, 1), torch.float64).view(n, 1, 1, 1)
+    denoise, grid = gaussian(schedule, mean, std), schedule.grid(12)
+    m, v = x.mean(), x.var()
+
+    class OneSeed(NoiseSource):
+        def draw(self, shape, dtype=torch.float32, device="cpu"):
+            return super().draw((n, *shape), dtype, device)[0]
+
+    for i, state in enumerate(solve(denoise, x, grid, DDIM(eta=1.0), OneSeed([5]))):
+        probe = torch.tensor([0.0, 1.0], dtype=torch.float64).view(2, 1, 1, 1)
+        at = denoise(probe, grid.t[i])
+        ratio = grid.alpha[i] * grid.sigma[i + 1] / (grid.alpha[i + 1] * grid.sigma[i])
+        out = (grid.alpha[i + 1] * at.x0 + grid.sigma[i + 1] * ratio * at.eps).flatten()
+        gain = out[1] - out[0]
+        m, v = out[0] + gain * m, gain**2 * v + grid.sigma[i + 1] ** 2 * (1 - ratio**2)
+        assert abs(state.x.mean() - m) < 5 * (v / n).sqrt()
+        assert abs(state.x.var() - v) < 5 * v * (2 / n) ** 0.5
+
+
+def test_noise_is_asked_for_by_name_and_seeds_decide(gaussian):
+    denoise, grid, x = gaussian(Linear(), 0.7, 0.25), Linear().grid(5), NoiseSource(range(4)).initial((1, 2, 2))
+    with pytest.raises(ValueError, match="NoiseSource"):
+        list(solve(denoise, x, grid, DDIM(eta=0.5)))
+    many = last(solve(denoise, x, grid, DDIM(eta=0.5), NoiseSource(range(4)))).x
+    alone = last(solve(denoise, x[2:3], grid, DDIM(eta=0.5), NoiseSource([2]))).x
+    torch.testing.assert_close(many[2:3], alone)
+
+
+@pytest.mark.parametrize("solver", [*SOLVERS, DDIM(eta=1.0)])
+def test_arithmetic_is_float32_at_least_and_leaves_no_graph(gaussian, images, solver):
+    x = images.to(torch.bfloat16).requires_grad_()
+    for state in solve(gaussian(Flow(), 0.7, 0.25), x, Flow().grid(3), solver, NoiseSource([0, 1])):
+        assert state.x.dtype == state.x0.dtype == torch.float32
+        assert not state.x.requires_grad
+    with torch.inference_mode():
+        list(solve(gaussian(Linear(), 0.7, 0.25), images, Linear().grid(3), solver, NoiseSource([0, 1])))
+
+
+def test_a_constraint_is_put_in_before_every_step(gaussian, images):
+    seen, levels, grid = [], [], Flow().grid(4)
+    denoise = gaussian(Flow(), 0.7, 0.25)
+
+    def watching(x, t):
+        seen.append(x)
+        return denoise(x, t)
+
+    def constrain(x, alpha, sigma):
+        levels.append((alpha.item(), sigma.item()))
+        return torch.full_like(x, sigma.item())
+
+    list(solve(watching, images, grid, DDIM(), constrain=constrain))
+    assert levels == list(zip(grid.alpha[:-1].tolist(), grid.sigma[:-1].tolist(), strict=True))
+    assert all(torch.equal(x, torch.full_like(x, sigma)) for x, (_, sigma) in zip(seen, levels, strict=True))
+
+
+@pytest.mark.parametrize("solver", [*SOLVERS, DDIM(eta=0.3)])
+def test_config_round_trip(solver):
+    assert from_dict(Solvers, to_dict(solver)) == solver
+
+
+@pytest.mark.parametrize(("make", "field"), [(lambda: DPMSolver(order=3), "order"), (lambda: DDIM(eta=1.5), "eta")])
+def test_bad_settings_are_named(make, field):
+    with pytest.raises(ValueError, match=field):
+        make()
