@@ -16,7 +16,17 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "artifact": ("read_artifact",),
     "conditioner": ("Conditioner", "ConditionerConfig", "LabelEmbedderConfig", "TextEmbedderConfig"),
-    "data": ("Batch", "ImageFolder", "ImageSet", "Loader", "PixelFormat", "Record", "Transform", "emoji", "scan_folder"),
+    "data": (
+        "Batch",
+        "ImageFolder",
+        "ImageSet",
+        "Loader",
+        "PixelFormat",
+        "Record",
+        "Transform",
+        "emoji",
+        "scan_folder",
+    ),
     "diffusion": (
         "CFG",
         "DDIM",
@@ -48,7 +58,7 @@ _EXPORTS = {
     "utils.errors": ("UserError",),
 }
 _HOME = {name: module for module, names in _EXPORTS.items() for name in names}
-__all__ = sorted(_HOME)  # noqa: PLE0605
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

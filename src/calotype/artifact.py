@@ -1,7 +1,7 @@
 """What a trained thing is on disk: a folder with config.json and one safetensors file per component.
 
-A *training run* (kind ``training_run``) holds ``checkpoints/<samples seen>/``, each of which is such an artifact with the
-training state beside it; a *chain* holds training runs. Every function here that reads takes any of the three.
+A *training run* (kind ``training_run``) holds ``checkpoints/<samples seen>/``, each of which is such an artifact with
+the training state beside it; a *chain* holds training runs. Every function here that reads takes any of the three.
 """
 
 import os
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from calotype.utils.errors import UserError
 from calotype.utils.files import read_json, write_json
+from calotype.utils.tensors import load_tensors, save_tensors
 
 FORMAT, VERSION = "calotype", 1
 Weights = Literal["ema", "raw"]
@@ -37,17 +38,12 @@ class Artifact:
         Raises:
             UserError: the file is missing or damaged.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        return load_tensors(self.file(component, weights))
 
+    def file(self, component: str, weights: Weights = "ema") -> Path:
+        """Return the file that ``weights`` reads."""
         averaged = self.folder / f"{component}_ema.safetensors"
-        path = averaged if weights == "ema" and averaged.exists() else self.folder / f"{component}.safetensors"
-        try:
-            return load_file(path)
-        except FileNotFoundError:
-            raise UserError(f"{path} is missing: the artifact is incomplete") from None
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} cannot be read: {error}") from None
+        return averaged if weights == "ema" and averaged.exists() else self.folder / f"{component}.safetensors"
 
 
 def write_artifact(
@@ -60,18 +56,16 @@ def write_artifact(
 ) -> None:
     """Write an artifact into ``folder`` (new or empty; use ``utils.files.atomic_folder`` to make it appear at once).
 
-    A component is a state dict, or the path of a file already written, which is linked rather than copied where the file
-    system can.
+    A component is a state dict, or the path of a file already written, which is linked rather than copied where the
+    file system can.
     """
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     for name, state in components.items():
         target = folder / f"{name}.safetensors"
         if isinstance(state, Path):
             _link(state, target)
         else:
-            save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, target)
+            save_tensors(target, state)
     write_config(folder, kind=kind, config=config, provenance=provenance)
 
 
@@ -88,11 +82,7 @@ def read_artifact(path: Path | str, *, kind: str | None = None) -> Artifact:
         UserError: nothing is there, it is no artifact, or it is of another kind than ``kind``.
     """
     folder = resolve(path)
-    data = read_json(folder / "config.json")
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise UserError(f"{folder}/config.json is not calotype's")
-    if data["version"] > VERSION:
-        raise UserError(f"{folder} was written by a newer calotype (format {data['version']}, this reads {VERSION})")
+    data = _read_config(folder)
     if kind is not None and data["kind"] != kind:
         raise UserError(f"{path} holds {_article(data['kind'])}, but {_article(kind)} is needed here")
     return Artifact(folder, data["kind"], data["config"], data["provenance"])
@@ -109,7 +99,7 @@ def resolve(path: Path | str) -> Path:
         raise UserError(f"{path} does not exist")
     if not (path / "config.json").is_file():
         raise UserError(f"{path} holds nothing that calotype trained (no config.json)")
-    kind = read_json(path / "config.json").get("kind")
+    kind = _read_config(path)["kind"]
     runs = {"training_run": (path,), "chain": (path / "diffusion", path / "autoencoder")}.get(kind)
     if runs is None:
         return path
@@ -130,6 +120,17 @@ def versions() -> dict[str, Any]:
     import calotype
 
     return {"calotype": calotype.__version__, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    data = read_json(folder / "config.json")
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise UserError(f"{folder}/config.json is not calotype's")
+    if data.get("version", 0) > VERSION:
+        raise UserError(f"{folder} was written by a newer calotype (format {data['version']}, this reads {VERSION})")
+    if missing := {"kind", "config", "provenance"} - data.keys():
+        raise UserError(f"{folder}/config.json is incomplete: it lacks {', '.join(sorted(missing))}")
+    return data
 
 
 def _link(source: Path, target: Path) -> None:

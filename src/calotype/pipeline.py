@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from calotype.artifact import Artifact, Weights, read_artifact
-from calotype.conditioner import Conditioner, ConditionerConfig
+from calotype.conditioner import Conditioner, ConditionerConfig, TextEmbedder
 from calotype.data.pixel_format import PixelFormat
 from calotype.diffusion import CFG, Conditioning, Denoiser, DPMSolver, NoiseSource, Solver, solve
 from calotype.diffusion.prediction import Prediction
@@ -94,6 +94,11 @@ class LatentDiffusion:
         with torch.no_grad():
             return self.conditioner.embed(fields, count, self.device)
 
+    def unknown_words(self, caption: str) -> list[str]:
+        """Return the words of a caption that this model has no token for; it leaves them out."""
+        embedders = [embedder for embedder in self.conditioner.embedders.values() if isinstance(embedder, TextEmbedder)]
+        return embedders[0].tokenizer.unknown(caption) if embedders else []
+
     def latent_shape(self, size: int | tuple[int, int] | None = None) -> tuple[int, int, int]:
         """Return (c, h, w) of the latents for an image of ``size`` pixels (the training size if None).
 
@@ -132,14 +137,17 @@ class LatentDiffusion:
         size: int | tuple[int, int] | None = None,
         batch_size: int = 32,
         progress: bool = False,
-        **fields: Sequence[Any],
+        **fields: Any,
     ) -> Float[Tensor, "n c h w"]:
         """Draw one image per seed; ``fields`` hold one value per image (``caption=["a red apple", ...]``).
 
-        Image i depends on seed i (and its own fields) alone, whatever the batch size. Guidance defaults to CFG of 3 where
-        the model has conditions, else to none; the solver to DPM-Solver++(2M). ``size`` may differ from the training size.
+        Image i depends on seed i (and its own fields) alone, whatever the batch size. Guidance defaults to CFG of 3
+        where fields are given, else to none; the solver to DPM-Solver++(2M). ``size`` may differ from that of training.
         """
         seeds = list(seeds)
+        for name, values in fields.items():
+            if isinstance(values, str) or len(values) != len(seeds):
+                raise UserError(f"{name}: give a list with one value per seed, {len(seeds)} of them")
         solver = solver or DPMSolver()
         guidance = guidance or CFG(GUIDANCE if fields else 1.0)
         grid = self.schedule.grid(steps)
@@ -181,18 +189,18 @@ def load_autoencoder(artifact: Artifact, *, weights: Weights = "ema") -> Trained
 
 def build_autoencoder(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> TrainedAutoencoder:
     """Build an autoencoder from an artifact's configuration and a state dict, which must fit exactly."""
-    model = from_dict(AutoencoderKLConfig, config["autoencoder"], where="autoencoder").build()
+    model: AutoencoderKL = from_dict(AutoencoderKLConfig, config["autoencoder"], where="autoencoder").build()
     _load_state(model, state, "autoencoder")
     model.set_latent_statistics(config["latent"]["shift"], config["latent"]["scale"])
-    pixel_format = from_dict(PixelFormat, config["pixel_format"], where="pixel_format")
+    pixel_format: PixelFormat = from_dict(PixelFormat, config["pixel_format"], where="pixel_format")
     return TrainedAutoencoder(model.eval().requires_grad_(False), pixel_format, int(config["size"]))
 
 
 def load_latent_diffusion(artifact: Artifact, *, weights: Weights = "ema") -> LatentDiffusion:
     """Build the model of an artifact of kind ``latent_diffusion``."""
     config = artifact.config
-    conditioner = from_dict(ConditionerConfig, config["conditioner"], where="conditioner").build()
-    network = from_dict(UNetConfig, config["network"], where="network").build()
+    conditioner: Conditioner = from_dict(ConditionerConfig, config["conditioner"], where="conditioner").build()
+    network: UNet = from_dict(UNetConfig, config["network"], where="network").build()
     _load_state(network, artifact.weights("network", weights), "network")
     if conditioner.state_dict():
         _load_state(conditioner, artifact.weights("conditioner", weights), "conditioner")
@@ -210,7 +218,6 @@ def _load_state(module: nn.Module, state: Mapping[str, Tensor], name: str) -> No
     missing, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
     wrong = [key for key in wanted.keys() & state.keys() if wanted[key].shape != state[key].shape]
     if missing or extra or wrong:
-        raise UserError(
-            f"the weights do not fit the {name}: missing {missing[:10]}, unexpected {extra[:10]}, other shape {wrong[:10]}"
-        )
+        found = f"missing {missing[:10]}, unexpected {extra[:10]}, of another shape {wrong[:10]}"
+        raise UserError(f"the weights do not fit the {name}: {found}")
     module.load_state_dict(dict(state))

@@ -20,7 +20,7 @@ def read(tmp_path: Path):
 
 
 def test_side_cars(read):
-    found = read({"a.txt": " Müller’s oak \n".encode(), "b/c.txt": b"x" * 4096})
+    found = read({"a.txt": "\ufeff Müller’s oak \n".encode(), "b/c.txt": b"x" * 4096})
     assert found.fields == {"a.png": {"caption": "Müller’s oak"}, "b/c.jpg": {"caption": "x" * 4096}}
     assert found.ignored == []
 

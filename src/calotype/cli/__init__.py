@@ -1,0 +1,57 @@
+"""The command line: a literal table of verbs; a verb's module is imported when it is called."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+VERBS = {
+    "run": ("run", "the whole chain on a folder of images (or `emoji`): train, sample, measure, report"),
+    "data check": ("data", "what a folder holds, what is left out and why, and what it will cost"),
+    "train": ("train", "train one stage by a preset: an autoencoder, or a diffusion model on its latents"),
+    "latents": ("latents", "encode a folder with an autoencoder, once"),
+    "sample": ("sample", "draw images with a trained model (or the embedded one: `emoji`)"),
+    "reconstruct": ("reconstruct", "pass images through an autoencoder and save what comes back"),
+    "evaluate": ("evaluate", "measure a trained model against images"),
+    "presets": ("presets", "list the presets"),
+}
+USAGE, INTERNAL = 2, 1
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; exit with 0, or 2 for a mistake of the user's, which is told in one line."""
+    sys.exit(run(sys.argv[1:] if argv is None else list(argv)))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0 if arguments else USAGE
+    if arguments[0] == "--version":
+        from calotype import __version__
+
+        print(__version__)
+        return 0
+    words = 2 if " ".join(arguments[:2]) in VERBS else 1
+    verb = " ".join(arguments[:words])
+    if verb not in VERBS:
+        import difflib
+
+        near = difflib.get_close_matches(verb, VERBS, n=1)
+        print(f"calotype: unknown verb {verb!r}.{f' Did you mean {near[0]!r}?' if near else ''}", file=sys.stderr)
+        return USAGE
+    from calotype.cli.command import execute
+
+    return execute(verb, import_module(f"calotype.cli.{VERBS[verb][0]}").command, arguments[words:])
+
+
+def _overview() -> str:
+    width = max(len(verb) for verb in VERBS)
+    rows = "\n".join(f"  {verb.ljust(width)}  {summary}" for verb, (_, summary) in VERBS.items())
+    return (
+        "calotype trains and runs latent diffusion models on your own images.\n\n"
+        f"usage: calotype VERB ...\n\n{rows}\n\n"
+        "`calotype VERB --help` explains a verb. A start:\n\n"
+        '  calotype sample emoji --caption "a red apple, 3d style" --grid apple.png\n'
+        "  calotype run PHOTOS --out runs/mine\n"
+    )

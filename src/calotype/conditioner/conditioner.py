@@ -31,6 +31,12 @@ class ConditionerConfig(Config):
         fields = [embedder.field for embedder in self.embedders]
         if len(set(fields)) < len(fields):
             raise ValueError(f"embedders: a field may have one embedder only, not {fields}")
+        if taken := [field for field in fields if not field or "." in field or hasattr(nn.ModuleDict(), field)]:
+            raise ValueError(f"embedders: {taken[0]!r} cannot be a field's name; rename it in the data")
+        if sum(isinstance(embedder, LabelEmbedderConfig) for embedder in self.embedders) > 1:
+            raise ValueError("embedders: at most one may be of kind 'label'")
+        if len(widths := {text.channels for text in self.embedders if isinstance(text, TextEmbedderConfig)}) > 1:
+            raise ValueError(f"embedders: those of kind 'text' must have the same channels, not {sorted(widths)}")
 
     def build(self) -> "Conditioner":
         """Make the conditioner with fresh weights."""
@@ -76,9 +82,7 @@ class Conditioner(nn.Module):
         self, inputs: Mapping[str, Tensor], drop: Mapping[str, Bool[Tensor, " b"]] | None = None
     ) -> Conditioning:
         """Embed prepared inputs; ``drop`` names, per field, the rows that get the null."""
-        parts = [
-            embedder(inputs[name], None if drop is None else drop.get(name)) for name, embedder in self._items()
-        ]
+        parts = [embedder(inputs[name], None if drop is None else drop.get(name)) for name, embedder in self._items()]
         return _join(parts)
 
     def draw_drop(self, uniform: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, " b"]]:
@@ -108,13 +112,10 @@ def _join(parts: Sequence[Conditioning]) -> Conditioning:
         tensors = [value for part in parts if (value := getattr(part, name)) is not None]
         return torch.cat(tensors, dim=dim) if tensors else None
 
-    labels = [part.label for part in parts if part.label is not None]
-    if len(labels) > 1:
-        raise ValueError("at most one embedder may fill the label")
     return Conditioning(
         context=joined("context", 1),
         context_mask=joined("context_mask", 1),
         vector=joined("vector", 1),
-        label=labels[0] if labels else None,
+        label=next((part.label for part in parts if part.label is not None), None),
         concat=joined("concat", 1),
     )

@@ -15,8 +15,8 @@ from calotype.data.pixel_format import PixelFormat
 class Record:
     """One image of a set.
 
-    ``name`` is stable and unique within the set (a relative path, ``3d/1f34e``); ``fields`` holds what is known about the
-    image (``caption``, ``class``, ``style`` ...); images of one ``group`` never land on both sides of a split.
+    ``name`` is stable and unique within the set (a relative path, ``3d/1f34e``); ``fields`` holds what is known about
+    the image (``caption``, ``class``, ``style`` ...); images of one ``group`` never land on both sides of a split.
     """
 
     name: str

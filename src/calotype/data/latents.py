@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from calotype.data.image_set import Record
 from calotype.data.order import Order
+from calotype.utils.errors import UserError
 from calotype.utils.files import atomic_write
+from calotype.utils.tensors import load_tensors, save_tensors
 
 SHARD = 512
 
@@ -47,7 +47,7 @@ class LatentStore:
             moments = encode(rows)
             assert len(moments) == len(rows)
             with atomic_write(self._path(rows)) as temporary:
-                save_file({"moments": moments.float().cpu().contiguous()}, temporary)
+                save_tensors(temporary, {"moments": moments.float()})
             yield len(rows)
 
     def moments(self) -> Float[Tensor, "n c h w"]:
@@ -70,8 +70,8 @@ class LatentStore:
 
     def _read(self, rows: range) -> Tensor | None:
         try:
-            moments = load_file(self._path(rows))["moments"]
-        except (OSError, SafetensorError, KeyError):
+            moments = load_tensors(self._path(rows))["moments"]
+        except (UserError, KeyError):
             return None
         return moments if len(moments) == len(rows) else None
 

@@ -63,8 +63,11 @@ class Loader:
     def all(self, chunk: int = 256) -> Iterator[Batch]:
         """Iterate over the whole set in index order, centre-cropped and not flipped."""
         for start in range(0, len(self), chunk):
-            indices = range(start, min(start + chunk, len(self)))
-            yield self._collate(indices, list(self._pool.map(self._square, indices)))
+            yield self.at(range(start, min(start + chunk, len(self))))
+
+    def at(self, indices: Sequence[int]) -> Batch:
+        """Return the images at ``indices``, centre-cropped and not flipped."""
+        return self._collate(indices, list(self._pool.map(self._square, indices)))
 
     def _sample(self, position: int) -> np.ndarray:
         """Return the transformed pixels of sample ``position``."""

@@ -1,0 +1,1 @@
+"""Architectures and their frozen configurations: autoencoders, UNet, text transformer. Nothing else."""

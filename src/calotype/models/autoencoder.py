@@ -1,4 +1,4 @@
-"""Autoencoders: pixels to latents and back. `AutoencoderKL` is the reference's; `IdentityAutoencoder` leaves pixels be."""
+"""Autoencoders: pixels to latents and back. `AutoencoderKL` is the reference's; `IdentityAutoencoder` does nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +17,12 @@ from calotype.utils.config import Config
 class AutoencoderKLConfig(Config):
     """Shape of an autoencoder with a diagonal Gaussian posterior.
 
-    The downsampling factor is ``space_to_depth * 2^(len(channel_multipliers) - 1)``. ``space_to_depth`` p > 1 folds p x p
-    pixels into channels first and unfolds them last, so that every convolution works at 1/p of the resolution: what lets
-    two CPU cores train it. ``attention_resolutions`` are feature map sizes at the nominal image size ``resolution``; the
-    middle always has attention unless ``attention`` is ``"none"``. ``latent_channels`` is the posterior's width (the
-    reference's ``embed_dim``), ``z_channels`` the width inside the 1x1 convolutions (the same unless given).
+    The downsampling factor is ``space_to_depth * 2^(len(channel_multipliers) - 1)``. ``space_to_depth`` p > 1 folds
+    p x p pixels into channels first and unfolds them last, so that every convolution works at 1/p of the resolution:
+    what lets two CPU cores train it. ``attention_resolutions`` are feature map sizes at the nominal image size
+    ``resolution``; the middle always has attention unless ``attention`` is ``"none"``. ``latent_channels`` is the
+    posterior's width (the reference's ``embed_dim``), ``z_channels`` the width inside the 1x1 convolutions (the same
+    unless given).
     """
 
     kind: Literal["autoencoder_kl"] = "autoencoder_kl"
@@ -38,11 +39,12 @@ class AutoencoderKLConfig(Config):
     space_to_depth: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("image_channels", "resolution", "channels", "num_res_blocks", "latent_channels", "space_to_depth"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not self.channel_multipliers:
-            raise ValueError("channel_multipliers must have at least one entry")
+        counts = ("image_channels", "resolution", "channels", "num_res_blocks", "latent_channels", "space_to_depth")
+        for name in (*counts, "z_channels"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+        if not self.channel_multipliers or min(self.channel_multipliers) < 1:
+            raise ValueError(f"channel_multipliers must be one positive number or more, not {self.channel_multipliers}")
 
     @property
     def factor(self) -> int:
@@ -57,8 +59,8 @@ class AutoencoderKLConfig(Config):
 class Autoencoder(nn.Module):
     """What every autoencoder shares: the normalisation of its latents, ``normalise(z) = (z - shift) * scale``.
 
-    Shift and scale are per channel, measured over the training set, kept in the artifact's config.json rather than in the
-    state dict (the reference has no key for them).
+    Shift and scale are per channel, measured over the training set, kept in the artifact's config.json rather than in
+    the state dict (the reference has no key for them).
     """
 
     latent_shift: Tensor
@@ -122,7 +124,7 @@ class AutoencoderKL(Autoencoder):
         return self.config.factor
 
     @property
-    def last_layer(self) -> nn.Parameter:
+    def last_layer(self) -> Tensor:
         """The decoder's last weight: where the adaptive weight of the GAN loss compares gradients."""
         return self.decoder.conv_out.weight
 

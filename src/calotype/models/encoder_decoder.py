@@ -53,7 +53,7 @@ class Downsample(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h/2 w/2"]:
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h//2 w//2"]:
         return self.conv(F.pad(x, (0, 1, 0, 1)))
 
 
@@ -64,7 +64,7 @@ class Upsample(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c 2h 2w"]:
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c 2*h 2*w"]:
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
@@ -172,7 +172,7 @@ class Decoder(nn.Module):
         resolution //= 2 ** (len(multipliers) - 1)
         self.conv_in = nn.Conv2d(in_channels, width, 3, padding=1)
         self.mid = Middle(width, attention=middle_attention, dropout=dropout)
-        levels = []
+        levels: list[nn.Module] = []
         for index, multiplier in reversed(list(enumerate(multipliers))):
             level = Level()
             for _ in range(num_res_blocks + 1):

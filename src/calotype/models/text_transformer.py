@@ -23,6 +23,11 @@ class TextTransformerConfig(Config):
     heads: int = 4
     head_channels: int = 32
 
+    def __post_init__(self) -> None:
+        for name in ("vocabulary_size", "length", "channels", "layers", "heads", "head_channels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+
     def build(self) -> "TextTransformer":
         """Make the transformer with fresh weights."""
         return TextTransformer(self)
@@ -35,23 +40,26 @@ class TextTransformer(nn.Module):
         super().__init__()
         self.config = config
         self.token_emb = nn.Embedding(config.vocabulary_size, config.channels)
-        self.pos_emb = nn.ModuleDict({"emb": nn.Embedding(config.length, config.channels)})
-        self.attn_layers = nn.ModuleDict({"layers": nn.ModuleList()})
+        positions = nn.Embedding(config.length, config.channels)
+        self.pos_emb = nn.ModuleDict({"emb": positions})
+        layers = nn.ModuleList()
         for _ in range(config.layers):
             for module in (
                 TokenAttention(config.channels, heads=config.heads, head_channels=config.head_channels),
                 FeedForward(config.channels, gated=False),
             ):
-                self.attn_layers["layers"].append(nn.ModuleList([nn.LayerNorm(config.channels), module]))
+                layers.append(nn.ModuleList([nn.LayerNorm(config.channels), module]))
+        self.attn_layers = nn.ModuleDict({"layers": layers})
         self.norm = nn.LayerNorm(config.channels)
-        for embedding in (self.token_emb, self.pos_emb["emb"]):
+        for embedding in (self.token_emb, positions):
             nn.init.normal_(embedding.weight, std=0.02)
 
     def forward(self, tokens: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b n d"]:
         """Embed token ids; ``mask`` is True where a token may be seen (everywhere if None, as in the reference)."""
         positions = torch.arange(tokens.shape[1], device=tokens.device)
         x = self.token_emb(tokens) + self.pos_emb["emb"](positions)
-        for norm, module in self.attn_layers["layers"]:
+        for layer in self.attn_layers["layers"].children():
+            norm, module = layer.children()
             x = x + (module(norm(x), mask) if isinstance(module, TokenAttention) else module(norm(x)))
         return self.norm(x)
 

@@ -16,11 +16,11 @@ from calotype.utils.config import Config
 
 @dataclass(frozen=True, kw_only=True)
 class UNetConfig(Config):
-    """Shape of a UNet. Level l works at 1 / 2^l of the input's size with ``channels * channel_multipliers[l]`` channels.
+    """Shape of a UNet. Level l works at 1 / 2^l of the input's size and is ``channels * channel_multipliers[l]`` wide.
 
     ``attention_factors`` are downsampling factors (1, 2, 4 ...) at which attention sits (the reference's
-    ``attention_resolutions``). Heads: ``head_channels`` wide each, or ``heads`` of them (``heads_up`` of them on the way
-    up, where that differs). ``transformer_depth`` blocks of cross-attention to ``context_channels`` wide tokens, or, at
+    ``attention_resolutions``). Heads: ``head_channels`` wide each, or ``heads`` of them (``heads_up`` on the way up,
+    where that differs). ``transformer_depth`` blocks of cross-attention to ``context_channels`` wide tokens, or, at
     0, plain self-attention. ``num_classes`` makes the network take a ``label``, ``vector_channels`` a ``vector``; both
     are added to the time embedding. ``in_channels`` counts the channels of x together with those of ``concat``.
     """
@@ -46,19 +46,31 @@ class UNetConfig(Config):
     split_heads_first: bool = True
 
     def __post_init__(self) -> None:
-        if self.channel_multipliers[:1] != (1,):
-            raise ValueError(f"channel_multipliers must start with 1, not {self.channel_multipliers}")
+        counts = ("in_channels", "out_channels", "channels", "num_res_blocks")
+        for name in (*counts, "context_channels", "vector_channels", "num_classes"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+        if self.channel_multipliers[:1] != (1,) or min(self.channel_multipliers) < 1:
+            raise ValueError(f"channel_multipliers must start with 1 and be positive, not {self.channel_multipliers}")
         if (self.heads is None) == (self.head_channels is None):
             raise ValueError("give either heads or head_channels, and None for the other")
+        if self.heads_up is not None and self.heads is None:
+            raise ValueError("heads_up needs heads; with head_channels their number follows from the width")
         if self.context_channels is not None and self.transformer_depth == 0:
             raise ValueError("context_channels needs a transformer_depth of at least 1")
-        widths = {self.channels * multiplier for multiplier in self.channel_multipliers}
-        if bad := [width for width in widths if width % (self.heads or self.head_channels or 1)]:
-            raise ValueError(f"heads or head_channels does not divide {bad[0]} channels")
+        for name in ("heads", "head_channels", "heads_up"):
+            for width in self._attention_widths():
+                if (value := getattr(self, name)) is not None and (value < 1 or width % value):
+                    raise ValueError(f"{name} must divide the {width} channels where attention sits; {value} does not")
 
     def build(self) -> "UNet":
         """Make the network with fresh weights."""
         return UNet(self)
+
+    def _attention_widths(self) -> list[int]:
+        levels = enumerate(self.channel_multipliers)
+        sides = [self.channels * multiplier for level, multiplier in levels if 2**level in self.attention_factors]
+        return [*sides, self.channels * self.channel_multipliers[-1]]
 
 
 class UNet(nn.Module):
@@ -87,11 +99,10 @@ class UNet(nn.Module):
                 resample=resample,
             )
 
-        def down(channels: int) -> nn.Module:
-            return res(channels, channels, "down") if config.resblock_updown else self._resample(Downsample, channels)
-
-        def up(channels: int) -> nn.Module:
-            return res(channels, channels, "up") if config.resblock_updown else self._resample(Upsample, channels)
+        def resampler(direction: str, layer: type[Upsample] | type[Downsample], channels: int) -> nn.Module:
+            if config.resblock_updown:
+                return res(channels, channels, direction)
+            return layer(channels, convolve=config.conv_resample)
 
         self.input_blocks = nn.ModuleList([TimestepEmbedSequential(nn.Conv2d(config.in_channels, width, 3, padding=1))])
         skips, channels, factor = [width], width, 1
@@ -104,7 +115,7 @@ class UNet(nn.Module):
                 self.input_blocks.append(TimestepEmbedSequential(*layers))
                 skips.append(channels)
             if level < len(config.channel_multipliers) - 1:
-                self.input_blocks.append(TimestepEmbedSequential(down(channels)))
+                self.input_blocks.append(TimestepEmbedSequential(resampler("down", Downsample, channels)))
                 skips.append(channels)
                 factor *= 2
 
@@ -120,7 +131,7 @@ class UNet(nn.Module):
                 if factor in config.attention_factors:
                     layers.append(self._attention(channels, config.heads_up))
                 if level and block == config.num_res_blocks:
-                    layers.append(up(channels))
+                    layers.append(resampler("up", Upsample, channels))
                     factor //= 2
                 self.output_blocks.append(TimestepEmbedSequential(*layers))
 
@@ -142,10 +153,10 @@ class UNet(nn.Module):
         """Predict from noisy ``x`` at network time ``t`` (any real number; the reference's tables use 0 .. 999).
 
         Raises:
-            ValueError: height or width is not a multiple of ``2^(levels - 1)``, or an input that the configuration asks
-                for is missing.
+            ValueError: height or width is not a multiple of ``2^(levels - 1)``, or the inputs are not those that the
+                configuration asks for.
         """
-        self._check(x, label, vector)
+        self._check(x, concat, {"context": context, "vector": vector, "label": label})
         emb = self.time_embed(timestep_embedding(t, self.config.channels).to(x.dtype))
         if label is not None:
             emb = emb + self.label_emb(label)
@@ -174,19 +185,18 @@ class UNet(nn.Module):
             context_channels=config.context_channels,
         )
 
-    def _resample(self, kind: type[Upsample] | type[Downsample], channels: int) -> nn.Module:
-        return kind(channels, convolve=self.config.conv_resample)
-
-    def _check(self, x: Tensor, label: Tensor | None, vector: Tensor | None) -> None:
-        multiple = 2 ** (len(self.config.channel_multipliers) - 1)
+    def _check(self, x: Tensor, concat: Tensor | None, slots: dict[str, Tensor | None]) -> None:
+        config = self.config
+        multiple = 2 ** (len(config.channel_multipliers) - 1)
         if x.shape[-2] % multiple or x.shape[-1] % multiple:
             raise ValueError(f"height and width must be multiples of {multiple}, not {x.shape[-2]}x{x.shape[-1]}")
-        for name, given, wanted in (
-            ("label", label, self.config.num_classes),
-            ("vector", vector, self.config.vector_channels),
-        ):
-            if (given is None) != (wanted is None):
-                raise ValueError(f"this network {'needs' if wanted else 'takes no'} {name}")
+        widths = {"context": config.context_channels, "vector": config.vector_channels, "label": config.num_classes}
+        for name, given in slots.items():
+            if (given is None) != (widths[name] is None):
+                raise ValueError(f"this network {'takes no' if widths[name] is None else 'needs a'} {name}")
+        channels = x.shape[1] + (0 if concat is None else concat.shape[1])
+        if channels != config.in_channels:
+            raise ValueError(f"x and concat must have {config.in_channels} channels together, not {channels}")
 
 
 def _two_layers(channels: int, out_channels: int) -> nn.Sequential:

@@ -1,1 +1,1 @@
-"""Building blocks of the networks: normalisation, timestep embedding, attention, residual blocks. No diffusion knowledge."""
+"""Building blocks of the networks: normalisation, embedding of time, attention, residual blocks."""

@@ -72,7 +72,7 @@ class FeedForward(nn.Module):
 
 
 class BasicTransformerBlock(nn.Module):
-    """Self-attention, attention to the context, gated feed-forward: each behind a LayerNorm, each added to its input."""
+    """Self-attention, attention to the context, gated feed-forward: each after a LayerNorm, each added to its input."""
 
     def __init__(
         self, channels: int, *, heads: int, head_channels: int, context_channels: int | None, dropout: float = 0.0

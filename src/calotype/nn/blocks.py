@@ -16,7 +16,7 @@ class Upsample(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1) if convolve else nn.Identity()
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c 2h 2w"]:
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c 2*h 2*w"]:
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
@@ -27,16 +27,17 @@ class Downsample(nn.Module):
         super().__init__()
         self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1) if convolve else nn.AvgPool2d(2)
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h/2 w/2"]:
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h//2 w//2"]:
         return self.op(x)
 
 
 class ResBlock(nn.Module):
     """Two normalised 3x3 convolutions around the time embedding, added to the input.
 
-    ``h = conv(silu(norm(x)))``; the embedding e is added (``h + e``, then norm) or, with ``scale_shift_norm``, modulates
-    (``norm(h) (1 + scale) + shift``, Eq. of Section 3 in arXiv:2105.05233); ``out = skip(x) + conv(dropout(silu(h)))``.
-    The last convolution starts at zero. ``resample`` changes the resolution of both branches.
+    ``h = conv(silu(norm(x)))``; the embedding e is added (``h + e``, then norm) or, with ``scale_shift_norm``,
+    modulates (``norm(h) (1 + scale) + shift``, Section 3 of arXiv:2105.05233);
+    ``out = skip(x) + conv(dropout(silu(h)))``. The last convolution starts at zero. ``resample`` changes the
+    resolution of both branches; ``skip_kernel`` is the kernel of a skip that changes the number of channels.
     """
 
     def __init__(

@@ -83,7 +83,7 @@ class AutoencoderRecipe(Recipe):
         opinion (weighted so that its gradient at the last layer is ``disc_weight`` times that of the rest); the KL goes
         its own way through the posterior.
         """
-        config, images = self.loss.config, batch.images.to(self.session.device)
+        config, images = self.loss.config, batch.images.to(self.model.last_layer)
         channels, height, width = images.shape[1:]
         factor = self.model.factor
         noise = draws.normal("posterior", self.model.latent_channels, height // factor, width // factor)
@@ -97,9 +97,7 @@ class AutoencoderRecipe(Recipe):
         total = terms.nll + config.kl_weight * kl.detach()
         check_finite(torch.stack([total, terms.generator_loss]), "the autoencoder's loss")
         self.optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(
-            [reconstructions, kl], [terms.gradient, torch.full_like(kl, config.kl_weight)]
-        )
+        torch.autograd.backward([reconstructions, kl], [terms.gradient, torch.full_like(kl, config.kl_weight)])
         norm = check_gradients(self.optimiser, self.config.optimiser.clip, "the autoencoder")
         logs = {"loss": total, "reconstruction": terms.reconstruction_loss, "kl": kl.detach(), "gradient_norm": norm}
 
@@ -109,9 +107,7 @@ class AutoencoderRecipe(Recipe):
             check_finite(disc_loss.detach(), "the discriminator's loss")
             self.discriminator_optimiser.zero_grad(set_to_none=True)
             (terms.disc_factor * disc_loss).backward()
-            check_gradients(
-                self.discriminator_optimiser, self.config.discriminator_optimiser.clip, "the discriminator"
-            )
+            check_gradients(self.discriminator_optimiser, self.config.discriminator_optimiser.clip, "the discriminator")
             self.discriminator_optimiser.step()
             logs |= {"disc_loss": disc_loss.detach(), "d_weight": terms.adaptive_weight, **logits}
             logs |= {"generator_loss": terms.generator_loss}
@@ -125,7 +121,7 @@ class AutoencoderRecipe(Recipe):
             return {}
         scores = []
         for batch in self.held_out.all(64):
-            images = batch.images.to(self.session.device)
+            images = batch.images.to(self.model.last_layer)
             reconstructions = averaged["autoencoder"](images)[0].clamp(-1, 1).float()
             scores.append(torch.stack([psnr(images, reconstructions), ssim(images, reconstructions)]))
         mean_psnr, mean_ssim = torch.cat(scores, dim=1).mean(dim=1).tolist()
@@ -136,7 +132,7 @@ class AutoencoderRecipe(Recipe):
         """Draw held-out originals in the upper row, their reconstructions in the lower one."""
         loader = self.held_out or self.train
         images = next(loader.all(PREVIEWS)).images[:PREVIEWS]
-        reconstructions = averaged["autoencoder"](images.to(self.session.device))[0].float().cpu()
+        reconstructions = averaged["autoencoder"](images.to(self.model.last_layer))[0].float().cpu()
         return image_grid(torch.cat([images, reconstructions]), columns=len(images))
 
     def artifact_config(self, averaged: Mapping[str, nn.Module], complete: bool) -> dict[str, Any]:
@@ -145,7 +141,6 @@ class AutoencoderRecipe(Recipe):
         shift, scale = latent_statistics(
             model,  # type: ignore[arg-type]
             self.train,
-            self.session,
             limit=None if complete else STATISTICS_IMAGES,
         )
         return {

@@ -6,22 +6,38 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from calotype.artifact import latest_checkpoint, write_artifact
 from calotype.training.ema import MovingAverage
 from calotype.training.recipe import Recipe
-from calotype.utils.files import atomic_folder, read_json, write_json
+from calotype.utils.files import atomic_folder, read_json, remove_litter, write_json
+from calotype.utils.tensors import load_tensors, save_tensors
+
+
+def checkpoint_folder(run: Path, seen: int) -> Path:
+    """Return where the checkpoint after ``seen`` samples is, or will be."""
+    return run / "checkpoints" / f"{seen:010d}"
 
 
 def save_checkpoint(
-    run: Path, recipe: Recipe, average: MovingAverage, *, seen: int, total: int, keep: int
+    run: Path,
+    recipe: Recipe,
+    average: MovingAverage,
+    logs: Mapping[str, Tensor],
+    *,
+    seen: int,
+    total: int,
+    keep: int,
 ) -> Path:
-    """Write ``run/checkpoints/<seen>`` so that it appears at once, then remove all but the newest ``keep``."""
-    target = run / "checkpoints" / f"{seen:010d}"
+    """Write the checkpoint so that it appears at once, then remove all but the newest ``keep``.
+
+    ``logs`` is ``StepLogs.state()``: the steps that no line of metrics tells of yet.
+    """
+    target = checkpoint_folder(run, seen)
     if target.exists():
         return target
+    remove_litter(target.parent)
     components: dict[str, Any] = dict(recipe.artifact_components())
     for name, module in recipe.averaged.items():
         if state := module.state_dict():
@@ -37,30 +53,34 @@ def save_checkpoint(
         )
         tensors, settings = _optimiser_state(recipe)
         for name, module in recipe.auxiliary.items():
-            tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
-        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, folder / "training.safetensors")
+            tensors |= {f"module/{name}/{key}": value for key, value in module.state_dict().items()}
+        tensors |= {f"logs/{key}": value for key, value in logs.items()}
+        save_tensors(folder / "training.safetensors", tensors)
         write_json(folder / "training.json", {"samples_seen": seen, "optimisers": settings})
     for old in sorted((run / "checkpoints").glob("[0-9]*"))[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return target
 
 
-def load_checkpoint(run: Path, recipe: Recipe, average: MovingAverage) -> int:
-    """Restore the newest checkpoint into ``recipe`` and ``average``; return the samples seen (0 where there is none)."""
+def load_checkpoint(run: Path, recipe: Recipe, average: MovingAverage) -> tuple[int, dict[str, Tensor]]:
+    """Restore the newest checkpoint into ``recipe`` and ``average``; return the samples seen (0: none there) and logs.
+
+    Raises:
+        UserError: a file of it is missing or damaged.
+    """
     folder = latest_checkpoint(run)
     if folder is None:
-        return 0
+        return 0, {}
     for name, module in recipe.averaged.items():
         if module.state_dict():
-            module.load_state_dict(load_file(folder / f"{name}.safetensors"))
-            average.modules[name].load_state_dict(load_file(folder / f"{name}_ema.safetensors"))
+            module.load_state_dict(load_tensors(folder / f"{name}.safetensors"))
+            average.modules[name].load_state_dict(load_tensors(folder / f"{name}_ema.safetensors"))
     state = read_json(folder / "training.json")
-    tensors = load_file(folder / "training.safetensors")
+    tensors = load_tensors(folder / "training.safetensors")
     for name, module in recipe.auxiliary.items():
-        prefix = f"{name}/"
-        module.load_state_dict({key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)})
+        module.load_state_dict(_under(f"module/{name}/", tensors))
     _restore_optimisers(recipe, tensors, state["optimisers"])
-    return int(state["samples_seen"])
+    return int(state["samples_seen"]), _under("logs/", tensors)
 
 
 def training_state(recipe: Recipe) -> dict[str, Any]:
@@ -82,24 +102,26 @@ def restore_training_state(recipe: Recipe, state: Mapping[str, Any]) -> None:
         optimiser.zero_grad(set_to_none=True)
 
 
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
 def _copied(module: nn.Module) -> dict[str, Tensor]:
     return {key: value.detach().clone() for key, value in module.state_dict().items()}
 
 
 def _optimiser_state(recipe: Recipe) -> tuple[dict[str, Tensor], dict[str, list[int]]]:
-    tensors, settings = {}, {}
+    tensors: dict[str, Tensor] = {}
+    settings: dict[str, list[int]] = {}
     for name, (optimiser, _) in recipe.optimisers.items():
         state = optimiser.state_dict()["state"]
         settings[name] = sorted(state)
         for index, values in state.items():
-            tensors |= {f"{name}/{index}/{key}": torch.as_tensor(value) for key, value in values.items()}
+            tensors |= {f"optimiser/{name}/{index}/{key}": torch.as_tensor(value) for key, value in values.items()}
     return tensors, settings
 
 
 def _restore_optimisers(recipe: Recipe, tensors: Mapping[str, Tensor], settings: Mapping[str, list[int]]) -> None:
     for name, (optimiser, _) in recipe.optimisers.items():
-        state: dict[int, dict[str, Tensor]] = {}
-        for index in settings[name]:
-            prefix = f"{name}/{index}/"
-            state[index] = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+        state = {index: _under(f"optimiser/{name}/{index}/", tensors) for index in settings[name]}
         optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

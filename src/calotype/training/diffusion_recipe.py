@@ -21,6 +21,7 @@ from calotype.training.optimiser import OptimiserConfig, check_finite, check_gra
 from calotype.training.recipe import Recipe
 from calotype.training.session import Session
 from calotype.utils.config import Config, to_dict
+from calotype.utils.files import digest
 from calotype.utils.images import image_grid
 
 VALIDATION_IMAGES = 256
@@ -73,7 +74,7 @@ class DiffusionRecipe(Recipe):
     def step(self, batch: LatentBatch, draws: Draws) -> dict[str, Tensor]:
         """Sample the posterior, a time and noise for every image; predict from ``alpha x_0 + sigma eps``; update."""
         device, objective = self.session.device, self.config.objective
-        shape = batch.moments.shape[1] // 2, *batch.moments.shape[2:]
+        shape = self._latent_shape(batch)
         x0 = self._latents(batch, draws.normal("posterior", *shape))
         t = draws.make("time", lambda count, generator: objective.times.sample(count, generator, self.schedule))
         noise = draws.normal("noise", *shape).to(x0)
@@ -107,10 +108,9 @@ class DiffusionRecipe(Recipe):
         noise = draws.normal("noise", *x0.shape[1:]).to(x0)
         t = self.schedule.training_time((torch.arange(count, dtype=torch.float64) + 0.5) / count).to(x0.device)
         model = self._pipeline(averaged)
-        fields = {name: batch.fields[name] for name in self.conditioner.fields if name in batch.fields}
         x_t = q_sample(x0, noise, t, self.schedule)
         with self.session.autocast():
-            output = model.denoiser.output(x_t, t, model.condition(count, **fields))
+            output = model.denoiser.output(x_t, t, model.condition(count, **self._fields(batch)))
         return {"loss": float(self.config.objective.loss(output.float(), x0.float(), noise, t, self.schedule).mean())}
 
     @torch.no_grad()
@@ -118,9 +118,10 @@ class DiffusionRecipe(Recipe):
         """Draw samples for the conditions of fixed training images."""
         step = max(1, len(self.train) // PREVIEWS)
         batch = self.train.at(range(0, len(self.train), step)[:PREVIEWS])
-        fields = {name: batch.fields[name] for name in self.conditioner.fields if name in batch.fields}
         with self.session.autocast():
-            samples = self._pipeline(averaged).sample(seeds=range(len(batch.indices)), steps=PREVIEW_STEPS, **fields)
+            samples = self._pipeline(averaged).sample(
+                seeds=range(len(batch.indices)), steps=PREVIEW_STEPS, **self._fields(batch)
+            )
         return image_grid(samples, columns=8)
 
     def artifact_config(self, averaged: Mapping[str, nn.Module], complete: bool) -> dict[str, Any]:  # noqa: ARG002
@@ -135,17 +136,23 @@ class DiffusionRecipe(Recipe):
 
     def artifact_components(self) -> dict[str, Any]:
         """Return the autoencoder that the latents came from: its averaged weights, linked rather than copied."""
-        averaged = self.artifact.folder / "autoencoder_ema.safetensors"
-        return {"autoencoder": averaged if averaged.exists() else self.artifact.folder / "autoencoder.safetensors"}
+        return {"autoencoder": self.artifact.file("autoencoder")}
 
     def recipe_config(self) -> dict[str, Any]:
         """Return the configuration with what it is trained on."""
-        trained_on = {"images": len(self.train), "latent_statistics": self.artifact.config["latent"]}
+        trained_on = {
+            "images": len(self.train),
+            "records": digest(repr(self.train.records)),
+            "latent_statistics": self.artifact.config["latent"],
+        }
         return {"kind": self.kind, **to_dict(self.config), "data": trained_on}
 
     def _latents(self, batch: LatentBatch, noise: Tensor) -> Tensor:
-        posterior = DiagonalGaussianDistribution(batch.moments.to(self.session.device))
+        posterior = DiagonalGaussianDistribution(batch.moments.to(self.first_stage.model.latent_shift))
         return self.first_stage.model.normalise(posterior.sample(noise.to(posterior.mean)))
+
+    def _fields(self, batch: LatentBatch) -> dict[str, Any]:
+        return {name: batch.fields[name] for name in self.conditioner.fields if name in batch.fields}
 
     @staticmethod
     def _latent_shape(batch: LatentBatch) -> tuple[int, ...]:

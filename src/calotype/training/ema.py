@@ -5,17 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from calotype.utils.config import Config
 
 
 @dataclass(frozen=True, kw_only=True)
 class EMAConfig(Config):
-    """Power-function average (Section 3.1 of arXiv:2312.02696): after step k the old average keeps ``(1 - 1/k)^(gamma + 1)``.
+    """Power-function average (Section 3.1, arXiv:2312.02696).
 
-    The average's length is a fixed share of training, whatever its length: gamma 6.94 is a relative width of 0.10, gamma
-    16.97 one of 0.05.
+    At step k the old average keeps ``(1 - 1/k)^(gamma + 1)``: its length is a fixed share of training, however long.
+    gamma 6.94 is a relative width of 0.10, gamma 16.97 one of 0.05.
     """
 
     gamma: float = 6.94
@@ -37,8 +37,9 @@ class MovingAverage:
         """Move the averages towards the current weights; ``step`` counts updates from 1."""
         for name, module in self.source.items():
             averaged = self.modules[name]
-            targets = list(averaged.parameters())
+            targets: list[Tensor] = list(averaged.parameters())
+            weights: list[Tensor] = list(module.parameters())
             if targets:
-                torch._foreach_lerp_(targets, list(module.parameters()), 1 - self.config.decay(step))
+                torch._foreach_lerp_(targets, weights, 1 - self.config.decay(step))
             for target, buffer in zip(averaged.buffers(), module.buffers(), strict=True):
                 target.copy_(buffer)

@@ -9,7 +9,7 @@ from torch import Tensor
 from calotype.artifact import Artifact
 from calotype.data.latents import LatentStore
 from calotype.data.loader import Loader
-from calotype.models.autoencoder import Autoencoder, AutoencoderKL
+from calotype.models.autoencoder import AutoencoderKL, IdentityAutoencoder
 from calotype.training.session import Session
 from calotype.utils.config import to_dict
 from calotype.utils.files import digest
@@ -18,8 +18,7 @@ from calotype.utils.progress import progress
 
 def store_key(artifact: Artifact, loader: Loader) -> str:
     """Hash everything that stored latents depend on: the encoder's weights, the transform and the images."""
-    weights = digest(*(artifact.folder / name for name in ("autoencoder_ema.safetensors",)))
-    return digest(weights, repr(to_dict(loader.transform)), loader.images.fingerprint)
+    return digest(artifact.file("autoencoder"), repr(to_dict(loader.transform)), loader.images.fingerprint)
 
 
 @torch.no_grad()
@@ -33,8 +32,9 @@ def encode_latents(
         autoencoder = autoencoder.to(session.device).eval()
 
         def encode(rows: range) -> Tensor:
-            parts = [loader.at(rows[start : start + 64]).images for start in range(0, len(rows), 64)]
-            return torch.cat([autoencoder.encode(part.to(session.device)).parameters.cpu() for part in parts])
+            chunks = [rows[start : start + 64] for start in range(0, len(rows), 64)]
+            images = (loader.at(chunk).images.to(session.device) for chunk in chunks)
+            return torch.cat([autoencoder.encode(each).parameters.cpu() for each in images])
 
         with progress("latents", len(loader), done=len(loader) - todo, quiet=quiet) as bar:
             for count in store.fill(encode):
@@ -44,7 +44,7 @@ def encode_latents(
 
 @torch.no_grad()
 def latent_statistics(
-    autoencoder: Autoencoder, loader: Loader, session: Session, *, limit: int | None = None
+    autoencoder: AutoencoderKL | IdentityAutoencoder, loader: Loader, *, limit: int | None = None
 ) -> tuple[list[float], list[float]]:
     """Measure shift and scale per channel over the data set (its first ``limit`` images).
 
@@ -55,7 +55,7 @@ def latent_statistics(
     first = torch.zeros(autoencoder.latent_channels, dtype=torch.float64)
     second = torch.zeros_like(first)
     for batch in loader.all(64):
-        posterior = autoencoder.encode(batch.images.to(session.device))
+        posterior = autoencoder.encode(batch.images.to(autoencoder.latent_shift))
         mean, var = posterior.mean.double().cpu(), posterior.var.double().cpu()
         first += mean.sum(dim=(0, 2, 3))
         second += (mean.square() + var).sum(dim=(0, 2, 3))

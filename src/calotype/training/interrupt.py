@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to stop, and has saved itself
+class Interrupted(Exception):
     """Training stopped because it was asked to; everything is saved. ``exit_code`` is 130 or 143 as shells expect."""
 
     def __init__(self, message: str, exit_code: int) -> None:
@@ -16,7 +16,7 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to
 
 
 class StopRequest:
-    """Whether, and by which signal, the run was asked to stop."""
+    """Whether, and by which signal, the run was asked to stop (on this process)."""
 
     received: int | None = None
 
@@ -25,8 +25,8 @@ class StopRequest:
 
     @property
     def exit_code(self) -> int:
-        """Return 128 plus the signal's number."""
-        return 128 + (self.received or 0)
+        """Return 128 plus the signal's number: SIGTERM's where another process of the run was asked."""
+        return 128 + (self.received or signal.SIGTERM)
 
 
 @contextmanager

@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from calotype.utils import distributed
+from calotype.utils.files import atomic_write
 from calotype.utils.images import save_png
 
 
@@ -18,9 +22,10 @@ class RunLog:
 
         self.run, self.path = run, run / "metrics.jsonl"
         kept = [line for line in read_metrics(self.path) if line["samples"] <= seen]
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        with atomic_write(self.path) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         self.file = self.path.open("a", encoding="utf-8")
-        self.board = SummaryWriter(str(run / "tensorboard"), purge_step=seen)
+        self.board = SummaryWriter(str(run / "tensorboard"), purge_step=seen + 1)
 
     def metrics(self, seen: int, values: Mapping[str, float]) -> None:
         """Write one line of metrics after ``seen`` samples; values that are not finite become null."""
@@ -41,6 +46,31 @@ class RunLog:
         """Flush and close the files."""
         self.file.close()
         self.board.close()
+
+
+class StepLogs:
+    """What steps have returned since the last line of metrics.
+
+    It is part of the checkpoint, so that a resumed run writes the lines that the uninterrupted one would have written.
+    """
+
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
+        self.values = {key: list(value) for key, value in values.items()}
+
+    def add(self, logs: Mapping[str, Tensor]) -> None:
+        """Remember what one step returned (0-d tensors)."""
+        for key, value in logs.items():
+            self.values.setdefault(key, []).append(value.detach())
+
+    def state(self) -> dict[str, Tensor]:
+        """Return one value per step and key, averaged over processes."""
+        return {key: distributed.average(torch.stack(values)) for key, values in self.values.items()}
+
+    def take(self) -> dict[str, float]:
+        """Return the mean of every key over steps and processes, and forget them."""
+        means = {key: float(values.mean()) for key, values in self.state().items()}
+        self.values = {}
+        return means
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

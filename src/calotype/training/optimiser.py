@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from calotype.utils import distributed
 from calotype.utils.config import Config
 
 
@@ -48,8 +49,8 @@ class OptimiserConfig(Config):
 
 
 def check_finite(loss: Tensor, name: str) -> None:
-    """Raise ``NonFiniteError`` unless every element of ``loss`` is finite."""
-    if not bool(torch.isfinite(loss).all()):
+    """Raise ``NonFiniteError`` unless every element of ``loss`` is finite, on every process alike."""
+    if distributed.any_rank(not bool(torch.isfinite(loss).all())):
         raise NonFiniteError(f"{name} is not finite")
 
 

@@ -1,7 +1,6 @@
 """The one training loop. It owns time, devices, moving averages, checkpoints and logs; a recipe owns the step."""
 
 import logging
-import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,23 +11,23 @@ import torch
 from torch import Tensor
 
 from calotype.artifact import write_config
-from calotype.training.checkpoint import load_checkpoint, restore_training_state, save_checkpoint, training_state
+from calotype.training.checkpoint import checkpoint_folder, load_checkpoint, save_checkpoint
 from calotype.training.draws import Draws
 from calotype.training.ema import EMAConfig, MovingAverage
 from calotype.training.interrupt import Interrupted, stop_request
-from calotype.training.logs import RunLog
+from calotype.training.logs import RunLog, StepLogs
 from calotype.training.optimiser import NonFiniteError
 from calotype.training.recipe import Recipe, Source
 from calotype.training.session import Precision, Session, start_session
+from calotype.training.timing import seconds_per_step
 from calotype.utils import distributed
 from calotype.utils.config import Config, to_dict
 from calotype.utils.errors import UserError
-from calotype.utils.files import read_json
+from calotype.utils.files import read_json, remove_litter
 from calotype.utils.progress import Progress, clock, progress
+from calotype.utils.seeds import seed_of
 
 log = logging.getLogger("calotype")
-TIMED_STEPS, TIMED_SECONDS = 12, 5.0
-LATE = 2**60
 
 
 class TrainingError(RuntimeError):
@@ -77,13 +76,17 @@ class Trainer:
         self.config, self.run = config, Path(config.out)
 
     def fit(self, recipe: Recipe, source: Source) -> Path:
-        """Train, or go on training, and return the folder of the last checkpoint.
+        """Train, or go on training, and return the folder of the last checkpoint. Joins the group that torchrun set up.
 
         Raises:
             UserError: the folder belongs to another run, or the batch does not divide over the processes.
             Interrupted: the run was asked to stop; it is saved.
             TrainingError: a loss or gradient was not finite; nothing of that step was applied.
         """
+        with distributed.process_group():
+            return self._fit(recipe, source)
+
+    def _fit(self, recipe: Recipe, source: Source) -> Path:
         if self.config.batch_size % distributed.world_size():
             raise UserError(
                 f"batch_size {self.config.batch_size} must be a multiple of {distributed.world_size()} processes"
@@ -93,11 +96,11 @@ class Trainer:
         total = self._total_samples(recipe, source, session)
         recipe.begin(total)
         average = MovingAverage(recipe.averaged, self.config.ema)
-        seen = load_checkpoint(self.run, recipe, average)
+        seen, logs = load_checkpoint(self.run, recipe, average)
         if seen:
             log.info(f"resuming {self.run} at {seen} of {total} {recipe.unit}")
         with stop_request() as stop:
-            loop = _Loop(self.config, self.run, recipe, source, session, average, total)
+            loop = _Loop(self.config, self.run, recipe, source, session, average, total, StepLogs(logs))
             try:
                 return loop.until_done(seen, stop)
             finally:
@@ -106,49 +109,38 @@ class Trainer:
     def _total_samples(self, recipe: Recipe, source: Source, session: Session) -> int:
         """Return the length of the run: from its config.json, or decided now and written there."""
         frozen = self.run / "config.json"
-        wanted = {"recipe": recipe.recipe_config(), "trainer": _comparable(self.config)}
-        if frozen.exists():
-            stored = read_json(frozen)["config"]
-            if changed := _differences({key: stored.get(key) for key in wanted}, wanted):
-                raise UserError(f"{self.run} was begun with other settings ({changed}): choose another --out")
-            return int(stored["samples"])
-        samples = self.config.samples or self._calibrate(recipe, source, session)
-        batches = max(1, round(samples / self.config.batch_size))
-        total = batches * self.config.batch_size
-        if distributed.is_main():
-            write_config(
-                self.run,
-                kind="training_run",
-                config={**wanted, "samples": total, "minutes": self.config.minutes},
-                provenance={"device": str(session.device), "bf16": session.bf16},
-            )
-        distributed.barrier()
-        return total
+        wanted: dict[str, Any] = {"recipe": recipe.recipe_config(), "trainer": _comparable(self.config)}
+        if self.config.samples:
+            wanted["samples"] = self._whole_batches(self.config.samples)
+        if not distributed.any_rank(frozen.exists()):
+            total = wanted.get("samples") or self._whole_batches(self._calibrate(recipe, source, session))
+            if distributed.is_main():
+                write_config(
+                    self.run,
+                    kind="training_run",
+                    config={**wanted, "samples": total, "minutes": self.config.minutes},
+                    provenance={"device": str(session.device), "bf16": session.bf16},
+                )
+            distributed.barrier()
+        stored = read_json(frozen)["config"]
+        if changed := _differences({key: stored.get(key) for key in wanted}, wanted):
+            raise UserError(f"{self.run} was begun with other settings ({changed}): choose another --out")
+        return int(stored["samples"])
 
     def _calibrate(self, recipe: Recipe, source: Source, session: Session) -> int:
-        """Time a few steps, undo them, and return the samples that fit into the minutes asked for."""
+        """Time a few steps and return the samples that fit into the minutes asked for."""
         assert self.config.minutes is not None
-        begun = time.monotonic()
-        before = training_state(recipe)
-        early = self._seconds_per_step(recipe, source, session, seen=0)
-        late = early if recipe.late_from >= 1 else self._seconds_per_step(recipe, source, session, seen=LATE)
-        restore_training_state(recipe, before)
-        seconds = recipe.late_from * early + (1 - recipe.late_from) * late
+        size, begun = self.config.batch_size, time.monotonic()
+        try:
+            seconds = seconds_per_step(recipe, source, seed=self.config.seed, batch_size=size, rows=session.rows(size))
+        except NonFiniteError as error:
+            raise TrainingError(f"{error} at the first steps: look at the data with `calotype data check`") from error
         left = max(60 * self.config.minutes - (time.monotonic() - begun), 1.0)
-        samples = int(self.config.batch_size * left / seconds)
-        log.info(f"{self.config.batch_size / seconds:.0f} {recipe.unit}/s: {samples} {recipe.unit} in {clock(left)}")
-        return samples
+        log.info(f"{size / seconds:.0f} {recipe.unit}/s: {size * left / seconds:.0f} {recipe.unit} in {clock(left)}")
+        return int(size * left / seconds)
 
-    def _seconds_per_step(self, recipe: Recipe, source: Source, session: Session, *, seen: int) -> float:
-        """Return the median time of a step, over processes, without the first two."""
-        size, started, marks = self.config.batch_size, time.monotonic(), []
-        rows = session.rows(size)
-        recipe.begin(LATE)
-        while len(marks) < TIMED_STEPS and (len(marks) < 3 or time.monotonic() - started < TIMED_SECONDS):
-            begun = time.perf_counter()
-            recipe.step(source.batch(len(marks) * size, size, rows), Draws(self.config.seed, seen, size, rows))
-            marks.append(time.perf_counter() - begun)
-        return float(distributed.average(torch.tensor(statistics.median(marks[2:]))))
+    def _whole_batches(self, samples: int) -> int:
+        return max(1, round(samples / self.config.batch_size)) * self.config.batch_size
 
 
 class _Loop:
@@ -163,9 +155,10 @@ class _Loop:
         session: Session,
         average: MovingAverage,
         total: int,
+        logs: StepLogs,
     ) -> None:
         self.config, self.run, self.recipe, self.source = config, run, recipe, source
-        self.session, self.average, self.total = session, average, total
+        self.average, self.total, self.logs = average, total, logs
         self.rows = session.rows(config.batch_size)
         self.saved: Path | None = None
         self.log: RunLog | None = None
@@ -177,10 +170,10 @@ class _Loop:
     def until_done(self, seen: int, stop: Any) -> Path:
         size = self.config.batch_size
         if distributed.is_main():
+            remove_litter(self.run)
+            remove_litter(checkpoint_folder(self.run, seen).parent)
             self.log = RunLog(self.run, seen=seen)
-        pending: list[dict[str, Tensor]] = []
-        quiet = not distributed.is_main()
-        with progress(self.run.name, self.total, done=seen, unit=self.recipe.unit, quiet=quiet) as bar:
+        with progress(self.run.name, self.total, done=seen, unit=self.recipe.unit) as bar:
             while seen < self.total:
                 if distributed.any_rank(bool(stop)):
                     self._save(seen)
@@ -189,14 +182,13 @@ class _Loop:
                         "run the same command again to go on",
                         stop.exit_code,
                     )
-                pending.append(self._step(seen))
+                self.logs.add(self._step(seen))
                 seen += size
                 self.average.update(seen // size)
                 if self._due("log_every", seen):
-                    self._log(seen, pending, bar)
-                    pending = []
+                    self._log(seen, bar)
                 self._look(seen)
-                if self._due("checkpoint_every", seen) or seen >= self.total:
+                if self._due("checkpoint_every", seen):
                     self._save(seen)
                 bar.advance(size)
         if self.saved is None:
@@ -213,6 +205,7 @@ class _Loop:
         batch = self.source.batch(seen, size, self.rows)
         if seen + size < self.total:
             self.source.prefetch(seen + size, size, self.rows)
+        torch.manual_seed(seed_of(self.config.seed, "dropout", seen, distributed.rank()))
         for optimiser, settings in self.recipe.optimisers.values():
             for group in optimiser.param_groups:
                 group["lr"] = settings.rate(seen, self.total)
@@ -225,43 +218,45 @@ class _Loop:
                 f"weight changed, saved in {self.run}; try a lower learning rate or --precision fp32"
             ) from error
 
-    def _log(self, seen: int, pending: list[dict[str, Tensor]], bar: Progress) -> None:
-        means = {key: distributed.average(torch.stack([logs[key] for logs in pending]).mean()) for key in pending[0]}
-        values = {f"train/{key}": float(value) for key, value in means.items()}
-        rates = {f"rate/{name}": optimiser.param_groups[0]["lr"] for name, (optimiser, _) in self.recipe.optimisers.items()}
+    def _log(self, seen: int, bar: Progress) -> None:
+        values = {f"train/{key}": value for key, value in self.logs.take().items()}
+        rates = {
+            f"rate/{name}": optimiser.param_groups[0]["lr"] for name, (optimiser, _) in self.recipe.optimisers.items()
+        }
         if self.log:
             self.log.metrics(seen, {**values, **rates, "samples_per_second": bar.rate})
         bar.advance(0, f"loss {values['train/loss']:.4g}")
 
     def _look(self, seen: int) -> None:
         """Validate and draw a preview with the averaged weights, on the main process."""
-        last = seen >= self.total
-        if self.log and (self._due("validate_every", seen) or last):
+        if self.log and self._due("validate_every", seen):
             values = self.recipe.validate(self.average.modules)
             if values:
                 self.log.metrics(seen, {f"validation/{key}": value for key, value in values.items()})
-        if self.log and (self._due("preview_every", seen) or last):
+        if self.log and self._due("preview_every", seen):
             picture = self.recipe.preview(self.average.modules)
             if picture is not None:
                 self.log.picture(seen, picture)
 
     def _save(self, seen: int) -> None:
+        logs = self.logs.state()
         if distributed.is_main():
-            self.saved = save_checkpoint(
+            save_checkpoint(
                 self.run,
                 self.recipe,
                 self.average,
+                logs,
                 seen=seen,
                 total=self.total,
                 keep=self.config.keep_checkpoints,
             )
         distributed.barrier()
-        self.saved = self.saved or self.run / "checkpoints" / f"{seen:010d}"
+        self.saved = checkpoint_folder(self.run, seen)
 
     def _due(self, name: str, seen: int) -> bool:
-        """Return whether the step that ends at ``seen`` crossed a multiple of the interval."""
+        """Return whether the step that ends at ``seen`` crossed a multiple of the interval, or was the last."""
         interval = self.every[name]
-        return seen // interval > (seen - self.config.batch_size) // interval
+        return seen // interval > (seen - self.config.batch_size) // interval or seen >= self.total
 
 
 def _comparable(config: TrainerConfig) -> dict[str, Any]:

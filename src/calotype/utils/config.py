@@ -1,11 +1,9 @@
 """The only (de)serialiser of configurations: frozen dataclasses to plain JSON data and back."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from calotype.utils.errors import UserError
-
-T = TypeVar("T")
 
 
 class Config:
@@ -27,7 +25,7 @@ def to_dict(config: Any) -> dict[str, Any]:
     return data
 
 
-def from_dict(kind: type[T] | Any, data: Mapping[str, Any], *, where: str = "config") -> T:
+def from_dict(kind: Any, data: Mapping[str, Any], *, where: str = "config") -> Any:
     """Build a configuration of type (or tagged union) ``kind`` from plain data.
 
     Raises:
@@ -36,10 +34,9 @@ def from_dict(kind: type[T] | Any, data: Mapping[str, Any], *, where: str = "con
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        built: T = TypeAdapter(kind).validate_python(dict(data))
+        return TypeAdapter(kind).validate_python(dict(data))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "value"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise UserError(f"{where}: {field}: {first['msg']}{more}") from None
-    return built

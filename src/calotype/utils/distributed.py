@@ -35,18 +35,17 @@ def average(tensor: Tensor) -> Tensor:
     """Return the mean of ``tensor`` over all processes."""
     if not dist.is_initialized():
         return tensor
-    total = tensor.detach().clone()
+    total = tensor.detach().to(_device(tensor), copy=True)
     dist.all_reduce(total)
-    return total / dist.get_world_size()
+    return (total / dist.get_world_size()).to(tensor.device)
 
 
 def any_rank(flag: bool) -> bool:
     """Return whether ``flag`` is True on any process, so that all of them act alike."""
     if not dist.is_initialized():
         return flag
-    votes = torch.tensor([int(flag)], device="cuda" if dist.get_backend() == "nccl" else "cpu")
-    dist.all_reduce(votes)
-    return bool(votes.item())
+    votes = torch.tensor(float(flag))
+    return bool(average(votes) > 0)
 
 
 @contextmanager
@@ -63,3 +62,8 @@ def process_group() -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def _device(tensor: Tensor) -> torch.device:
+    """Where the group can reduce ``tensor``: nccl knows accelerators only."""
+    return torch.device("cuda") if dist.get_backend() == "nccl" else tensor.device

@@ -65,6 +65,15 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_litter(folder: Path | str) -> None:
+    """Remove what writers that were killed left in ``folder``, which nobody else may be writing to."""
+    for path in Path(folder).glob(".*.tmp"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def write_json(path: Path | str, data: Any) -> None:
     """Write ``data`` as indented JSON, atomically."""
     with atomic_write(path) as temporary:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from calotype.utils import distributed
+
 log = logging.getLogger("calotype")
 LINE_SECONDS = 15.0
 
@@ -38,10 +40,12 @@ class Progress:
 
 
 @contextmanager
-def progress(description: str, total: int, *, done: int = 0, unit: str = "images", quiet: bool = False) -> Iterator[Progress]:
+def progress(
+    description: str, total: int, *, done: int = 0, unit: str = "images", quiet: bool = False
+) -> Iterator[Progress]:
     """Show progress while the block runs. ``quiet`` (and every rank but the first) shows nothing."""
     state = Progress(description, total, done, unit)
-    if quiet:
+    if quiet or not distributed.is_main():
         yield state
     elif sys.stderr.isatty():
         yield from _bar(state)

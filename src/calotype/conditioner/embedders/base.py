@@ -14,9 +14,9 @@ from calotype.diffusion.conditioning import Conditioning
 class Embedder(nn.Module, ABC):
     """Turns the values of one field into a part of a ``Conditioning``.
 
-    The work is in two steps, so that strings stay on the host and the network sees tensors: ``prepare`` maps values to one
-    integer tensor, ``forward`` embeds it. A missing value (``None``), a dropped one and the null of guidance are all the
-    same thing: the embedder's one null input, chosen row by row.
+    The work is in two steps, so that strings stay on the host and the network sees tensors: ``prepare`` maps values to
+    one integer tensor, ``forward`` embeds it. A missing value (``None``), a dropped one and the null of guidance are
+    all the same thing: the embedder's one null input, chosen row by row.
     """
 
     field: str

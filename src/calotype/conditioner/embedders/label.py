@@ -24,8 +24,10 @@ class LabelEmbedderConfig(Config):
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        if not self.classes:
-            raise ValueError("classes must name at least one class")
+        if not self.classes or len(set(self.classes)) < len(self.classes):
+            raise ValueError("classes must name at least one class, each once")
+        if not 0 <= self.dropout <= 1:
+            raise ValueError(f"dropout must be between 0 and 1, not {self.dropout}")
 
     def build(self) -> "LabelEmbedder":
         """Make the embedder."""
@@ -41,8 +43,10 @@ class LabelEmbedder(Embedder):
         self.index = {name: index for index, name in enumerate(config.classes)}
 
     def prepare(self, values: Sequence[Any]) -> Int[Tensor, " b"]:
-        """Map class names to their indices."""
-        return torch.tensor([len(self.index) if value is None else self._index_of(value) for value in values]).long()
+        """Map class names to their indices; numbers go by their decimal form."""
+        return torch.tensor(
+            [len(self.index) if value is None else self._index_of(str(value)) for value in values]
+        ).long()
 
     def null(self, count: int) -> Int[Tensor, " b"]:
         """Return the index of the null class."""
@@ -52,7 +56,7 @@ class LabelEmbedder(Embedder):
         """Pass the labels on."""
         return Conditioning(label=inputs if drop is None else torch.where(drop, len(self.index), inputs))
 
-    def _index_of(self, value: Any) -> int:
-        if value not in self.index:
-            raise UserError(f"{self.field} {value!r} is unknown.{nearest(str(value), self.index)}")
-        return self.index[value]
+    def _index_of(self, name: str) -> int:
+        if name not in self.index:
+            raise UserError(f"{self.field} {name!r} is unknown.{nearest(name, self.index)}")
+        return self.index[name]

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from calotype.conditioner.embedders.base import Embedder
-from calotype.conditioner.embedders.tokenizer import START, WordTokenizer
+from calotype.conditioner.embedders.tokenizer import START, WordTokenizer, words_of
 from calotype.diffusion.conditioning import Conditioning
 from calotype.models.text_transformer import TextTransformerConfig
 from calotype.utils.config import Config
@@ -38,8 +38,14 @@ class TextEmbedderConfig(Config):
     keyword_probability: float = 0.5
 
     def __post_init__(self) -> None:
-        if not self.vocabulary:
-            raise ValueError("vocabulary must have at least one word")
+        if not self.vocabulary or len(set(self.vocabulary)) < len(self.vocabulary):
+            raise ValueError("vocabulary must have at least one word, each once")
+        for name in ("length", "channels", "layers", "heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("dropout", "keyword_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
         if self.channels % self.heads:
             raise ValueError(f"channels ({self.channels}) must be a multiple of heads ({self.heads})")
 
@@ -91,9 +97,10 @@ class TextEmbedder(Embedder):
         return Conditioning(context=context, context_mask=mask, vector=self.pool(mean))
 
     def augment(self, value: Any, others: dict[str, Any], random: Random) -> Any:
-        """Append some of the record's keywords to the caption."""
+        """Append some of the record's keywords (a list, or one text of several words) to the caption."""
         keywords = others.get(self.config.keyword_field or "") or ()
+        keywords = [str(word) for word in keywords] if isinstance(keywords, list | tuple) else words_of(str(keywords))
         if not value or not keywords or random.random() >= self.config.keyword_probability:
             return value
-        chosen = random.sample(list(keywords), k=min(random.randint(1, 3), len(keywords)))
+        chosen = random.sample(keywords, k=min(random.randint(1, 3), len(keywords)))
         return " ".join([value, *chosen])

@@ -16,8 +16,8 @@ def words_of(text: str) -> list[str]:
 class WordTokenizer:
     """Maps captions to ``length`` token ids: a start token, one id per known word, start tokens as padding.
 
-    Words outside the vocabulary are left out (``unknown`` lists them); captions longer than ``length - 1`` known words are
-    cut. An empty caption is a row of start tokens: the null.
+    Words outside the vocabulary are left out (``unknown`` lists them); captions longer than ``length - 1`` known words
+    are cut. An empty caption is a row of start tokens: the null.
     """
 
     def __init__(self, vocabulary: Sequence[str], length: int) -> None:

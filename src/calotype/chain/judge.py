@@ -1,0 +1,133 @@
+"""What a trained chain is worth: reconstructions and samples with their numbers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from calotype.chain.source import Source
+from calotype.chain.stages import loader
+from calotype.data.image_set import ImageSet
+from calotype.data.order import Order
+from calotype.evaluation import (
+    EfficientNetLite0Features,
+    FeatureSet,
+    generation_metrics,
+    memorisation,
+    nearest_images,
+    reconstruction_metrics,
+)
+from calotype.pipeline import LatentDiffusion, TrainedAutoencoder
+from calotype.utils.errors import UserError
+
+MOST_REAL, MOST_ASKED = 4_096, 256
+
+
+@dataclass(frozen=True)
+class Reconstructions:
+    """Originals, what the autoencoder makes of them, and the numbers."""
+
+    originals: Tensor
+    reconstructions: Tensor
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples with what was asked for, the real images whose fields were asked for, and the numbers."""
+
+    images: Tensor
+    fields: dict[str, list[Any]]
+    real: Tensor
+    metrics: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """All that the report shows of the diffusion model: samples for training conditions and for every held-out set."""
+
+    samples: Samples
+    questions: dict[str, Samples]
+    nearest: Tensor
+    copies: dict[str, Any]
+    note: str = ""
+
+
+def judge_autoencoder(autoencoder: TrainedAutoencoder, images: ImageSet, limit: int = 512) -> Reconstructions:
+    """Reconstruct up to ``limit`` images and measure PSNR and SSIM."""
+    source = loader(images, autoencoder.size, 0)
+    originals = source.at(range(min(limit, len(source)))).images
+    reconstructions = torch.cat([autoencoder.reconstruct(part) for part in originals.split(64)])
+    return Reconstructions(originals, reconstructions, reconstruction_metrics(originals, reconstructions))
+
+
+def judge_samples(
+    model: LatentDiffusion, source: Source, *, count: int, seed: int, progress: bool = False
+) -> Judgement:
+    """Draw ``count`` samples for the conditions of training images, and one for each held-out image; measure them.
+
+    Sample i has seed ``seed + i``. Features are compared with all training images (at most 4096 of them).
+    """
+    train = loader(source.train, model.first_stage.size, 0)
+    order = Order(0, len(train))
+    real = train.at(sorted(order.indices(0, min(len(train), MOST_REAL))))
+    asked = (
+        train.at(order.indices(0, min(count, len(train)))) if count <= len(train) else train.at(order.indices(0, count))
+    )
+    images = _draw(model, asked.fields, len(asked), seed, progress)
+    questions = {}
+    for name, held_out in source.questions.items():
+        batch = loader(held_out, model.first_stage.size, 0).at(range(min(len(held_out), MOST_ASKED)))
+        questions[name] = batch, _draw(model, batch.fields, len(batch), seed, progress)
+
+    features, note = _features(model)
+    known = None if features is None else FeatureSet(features(real.images), real.fields)
+    own = loader(source.held_out, model.first_stage.size, 0).at(range(min(len(source.held_out), MOST_ASKED)))
+
+    def measured(drawn: Tensor, fields: dict[str, list[Any]], held_out: Tensor, held_out_fields: dict[str, Any]) -> Any:
+        if features is None or known is None or len(drawn) < 3 or len(known) < 6:
+            return None
+        shown = {
+            name: values for name, values in fields.items() if name in (*model.conditioner.fields, "style", "class")
+        }
+        return generation_metrics(
+            FeatureSet(features(drawn), shown), FeatureSet(features(held_out), held_out_fields), known
+        )
+
+    nearest = nearest_images(images, real.images).indices[:, 0]
+    return Judgement(
+        samples=Samples(images, asked.fields, asked.images, measured(images, asked.fields, own.images, own.fields)),
+        questions={
+            name: Samples(drawn, batch.fields, batch.images, measured(drawn, batch.fields, batch.images, batch.fields))
+            for name, (batch, drawn) in questions.items()
+        },
+        nearest=real.images[nearest],
+        copies=memorisation(images, own.images, real.images).summary(),
+        note=note,
+    )
+
+
+def conditions(
+    model: LatentDiffusion, fields: dict[str, list[Any]], rows: Sequence[int] | slice
+) -> dict[str, Any]:
+    """Return the fields that condition ``model``, for some rows."""
+    chosen = {name: fields[name] for name in model.conditioner.fields if name in fields}
+    if isinstance(rows, slice):
+        return {name: values[rows] for name, values in chosen.items()}
+    return {name: [values[row] for row in rows] for name, values in chosen.items()}
+
+
+def _draw(model: LatentDiffusion, fields: dict[str, list[Any]], count: int, seed: int, progress: bool) -> Tensor:
+    seeds = range(seed, seed + count)
+    return model.sample(seeds=seeds, batch_size=64, progress=progress, **conditions(model, fields, slice(count)))
+
+
+def _features(model: LatentDiffusion) -> tuple[EfficientNetLite0Features | None, str]:
+    if model.pixel_format.channels not in (1, 3):
+        return None, f"no feature distances: they need 1 or 3 channels, not {model.pixel_format.channels}"
+    try:
+        return EfficientNetLite0Features(), ""
+    except UserError as error:
+        return None, f"no feature distances: {error}"

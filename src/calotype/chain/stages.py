@@ -1,0 +1,66 @@
+"""The stages of a chain as functions: each can be stopped and called again, and does only what is left."""
+
+from pathlib import Path
+
+from calotype.artifact import Artifact
+from calotype.chain.source import Source
+from calotype.data.image_set import ImageSet
+from calotype.data.latents import LatentLoader
+from calotype.data.loader import Loader
+from calotype.data.transforms import Transform
+from calotype.pipeline import load_autoencoder
+from calotype.presets import AutoencoderPreset, DiffusionPreset
+from calotype.training.autoencoder_recipe import AutoencoderRecipe
+from calotype.training.diffusion_recipe import DiffusionRecipe
+from calotype.training.encode import encode_latents, store_key
+from calotype.training.session import Session
+from calotype.training.trainer import Trainer, TrainerConfig
+from calotype.utils import distributed
+from calotype.utils.errors import UserError
+
+
+def train_autoencoder(preset: AutoencoderPreset, source: Source, size: int, settings: TrainerConfig) -> Path:
+    """Train an autoencoder on the source's images at ``size`` px; return its last checkpoint."""
+    config = preset.recipe(source.train.pixel_format, size)
+    if size % config.autoencoder.factor:
+        raise UserError(f"--size must be a multiple of {config.autoencoder.factor} for {preset.name}, not {size}")
+    train, held_out = loader(source.train, size, settings.seed), loader(source.held_out, size, settings.seed)
+    return Trainer(settings).fit(AutoencoderRecipe(config, train, held_out), train)
+
+
+def train_diffusion(
+    preset: DiffusionPreset,
+    source: Source,
+    autoencoder: Artifact,
+    latents: Path,
+    settings: TrainerConfig,
+    session: Session,
+) -> Path:
+    """Encode the source's images (once) and train a diffusion model on the latents; return its last checkpoint."""
+    train, held_out = (
+        latent_loader(autoencoder, images, latents, settings.seed, session)
+        for images in (source.train, source.held_out)
+    )
+    config = preset.recipe(autoencoder.config["autoencoder"]["latent_channels"], source.train)
+    return Trainer(settings).fit(DiffusionRecipe(config, autoencoder, train, held_out), train)
+
+
+def latent_loader(artifact: Artifact, images: ImageSet, folder: Path, seed: int, session: Session) -> LatentLoader:
+    """Return the latents of ``images``, encoding what the store under ``folder`` lacks (on the main process)."""
+    source = loader(images, int(artifact.config["size"]), seed)
+    first_stage = load_autoencoder(artifact)
+    if images.pixel_format != first_stage.pixel_format:
+        raise UserError(
+            f"{images.source} has {images.pixel_format}, the autoencoder was trained on {first_stage.pixel_format}"
+        )
+    key = store_key(artifact, source)
+    if distributed.is_main():
+        encode_latents(first_stage.model, source, folder, key, session)
+    distributed.barrier()
+    moments = encode_latents(first_stage.model, source, folder, key, session, quiet=True)
+    return LatentLoader(moments, images.records, seed)
+
+
+def loader(images: ImageSet, size: int, seed: int) -> Loader:
+    """Return batches of the images' centre squares at ``size`` px."""
+    return Loader(images, Transform(size=size), seed)

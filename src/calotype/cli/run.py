@@ -1,0 +1,41 @@
+"""``calotype run``."""
+
+from pathlib import Path
+
+import tyro
+
+
+def command(
+    source: tyro.conf.Positional[str],
+    /,
+    *,
+    out: Path,
+    minutes: float = 10.0,
+    size: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> None:
+    """Take images through the whole chain: autoencoder, latents, diffusion model, samples, numbers, a report.
+
+    It looks at the images (captions in side-car .txt files or a metadata.jsonl, classes as sub-folders, or nothing),
+    at the machine and at the minutes, says what it picks and why, and trains. Stop it at any time with Ctrl-C; the
+    same command goes on. At the end OUT/report.html shows everything.
+
+    Args:
+        source: A folder of images, or the embedded set: emoji, or one category such as emoji:faces.
+        out: Where everything goes; a new folder, or that of a run to go on with.
+        minutes: About how long the whole may take.
+        size: Pixels of the training squares (a multiple of 16); by default the images' own, as the machine allows.
+        seed: Seed of everything that is random.
+        device: Where to compute: auto, cpu, cuda, mps.
+    """
+    from calotype.chain.run import run_chain
+    from calotype.utils.distributed import is_main, process_group
+
+    with process_group():
+        report = run_chain(source, out, minutes=minutes, size=size, seed=seed, device=device)
+        if is_main():
+            print(f"report: {report}")
+            print(
+                f'draw more: calotype sample {out} --seeds 0-15 --grid grid.png (--caption "..." if it takes captions)'
+            )

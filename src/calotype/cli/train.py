@@ -1,0 +1,88 @@
+"""``calotype train``."""
+
+import logging
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+log = logging.getLogger("calotype")
+
+
+def command(
+    preset: tyro.conf.Positional[str],
+    /,
+    *,
+    data: str,
+    out: Path,
+    autoencoder: Path | None = None,
+    size: int | None = None,
+    samples: int | None = None,
+    minutes: float | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    precision: Literal["auto", "bf16", "fp32"] = "auto",
+) -> None:
+    """Train one stage by a preset (`calotype presets` lists them). The same command goes on where it was stopped.
+
+    First an autoencoder: calotype train kl-f8-small --data photos/ --out runs/ae --minutes 30
+
+    Then a diffusion model on its latents: calotype train ldm-small --autoencoder runs/ae --data photos/ --out runs/ldm
+    --minutes 60
+
+    Args:
+        preset: Name of the preset.
+        data: A folder of images, or emoji, emoji:faces ...
+        out: The run's folder.
+        autoencoder: The trained autoencoder (diffusion presets only).
+        size: Pixels of the training squares (autoencoder presets only; by default as in `calotype run`).
+        samples: Length of the run in images; or give minutes.
+        minutes: Length of the run in minutes, turned into samples once by a short timing. 10 if neither is given.
+        batch_size: Images per step over all processes; by default the preset's.
+        seed: Seed of everything that is random.
+        device: Where to compute: auto, cpu, cuda, mps.
+        precision: auto takes bf16 where the hardware has it.
+    """
+    from calotype.artifact import read_artifact
+    from calotype.chain.plan import choose_size
+    from calotype.chain.source import open_source
+    from calotype.chain.stages import train_autoencoder, train_diffusion
+    from calotype.presets import AutoencoderPreset, find_preset
+    from calotype.training.session import start_session
+    from calotype.training.trainer import TrainerConfig
+    from calotype.utils.distributed import is_main, process_group
+    from calotype.utils.errors import UserError
+
+    chosen = find_preset(preset)
+    if chosen.stage == "diffusion" and autoencoder is None:
+        raise UserError(f"{preset} trains on latents: name an autoencoder with --autoencoder")
+    if chosen.stage == "autoencoder" and autoencoder is not None:
+        raise UserError(f"{preset} is itself an autoencoder: leave --autoencoder out")
+    try:
+        settings = TrainerConfig(
+            out=str(out),
+            samples=samples,
+            minutes=10.0 if samples is None and minutes is None else minutes,
+            batch_size=batch_size or chosen.batch_size,
+            seed=seed,
+            device=device,
+            precision=precision,
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    artifact = None if autoencoder is None else read_artifact(autoencoder, kind="autoencoder")
+    with process_group():
+        session = start_session(device, precision)
+        source = open_source(data)
+        for note in source.notes:
+            log.info(note)
+        if isinstance(chosen, AutoencoderPreset):
+            pixels, reason = choose_size(source, size, gpu=session.device.type != "cpu")
+            log.info(f"{pixels} px: {reason}")
+            checkpoint = train_autoencoder(chosen, source, pixels, settings)
+        else:
+            assert artifact is not None
+            checkpoint = train_diffusion(chosen, source, artifact, out / "latents", settings, session)
+        if is_main():
+            print(f"trained: {checkpoint}")

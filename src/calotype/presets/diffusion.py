@@ -1,0 +1,125 @@
+"""Diffusion presets: a network and how it is trained, for whatever latents and conditions there are."""
+
+from dataclasses import dataclass, replace
+
+from calotype.conditioner import ConditionerConfig, LabelEmbedderConfig, TextEmbedderConfig
+from calotype.data.image_set import ImageSet
+from calotype.diffusion.objectives import LogitNormalTimes, Objective
+from calotype.diffusion.schedule import Flow, NoiseSchedules, ScaledLinear
+from calotype.models.unet import UNetConfig
+from calotype.presets.conditioning import conditioner_for
+from calotype.training.diffusion_recipe import DiffusionRecipeConfig
+from calotype.training.optimiser import OptimiserConfig
+
+MODERN = Objective(prediction="flow", times=LogitNormalTimes())
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionPreset:
+    """A row: the network's shape, its objective and optimiser, where that comes from and what it should reach."""
+
+    name: str
+    summary: str
+    reproduces: str
+    channels: int
+    channel_multipliers: tuple[int, ...] = (1, 2)
+    num_res_blocks: int = 1
+    attention_factors: tuple[int, ...] = (1, 2)
+    head_channels: int = 32
+    scale_shift_norm: bool = True
+    text_channels: int = 128
+    text_layers: int = 2
+    schedule: NoiseSchedules = Flow()
+    objective: Objective = MODERN
+    learning_rate: float = 1e-3
+    warmup_samples: int = 6_400
+    batch_size: int = 64
+
+    stage = "diffusion"
+
+    def recipe(self, latent_channels: int, images: ImageSet) -> DiffusionRecipeConfig:
+        """Return the recipe for latents of this width and the fields of these images."""
+        conditioner = conditioner_for(images, channels=self.text_channels, layers=self.text_layers)
+        return DiffusionRecipeConfig(
+            network=self._network(latent_channels, conditioner),
+            conditioner=conditioner,
+            schedule=self.schedule,
+            objective=self.objective,
+            optimiser=OptimiserConfig(learning_rate=self.learning_rate, warmup_samples=self.warmup_samples),
+        )
+
+    def _network(self, latent_channels: int, conditioner: ConditionerConfig) -> UNetConfig:
+        network = UNetConfig(
+            in_channels=latent_channels,
+            out_channels=latent_channels,
+            channels=self.channels,
+            channel_multipliers=self.channel_multipliers,
+            num_res_blocks=self.num_res_blocks,
+            attention_factors=self.attention_factors,
+            head_channels=self.head_channels,
+            scale_shift_norm=self.scale_shift_norm,
+        )
+        for embedder in conditioner.embedders:
+            if isinstance(embedder, TextEmbedderConfig):
+                network = replace(
+                    network,
+                    transformer_depth=1,
+                    context_channels=embedder.channels,
+                    vector_channels=embedder.channels if embedder.pooled else None,
+                )
+            elif isinstance(embedder, LabelEmbedderConfig):
+                network = replace(network, num_classes=len(embedder.classes) + 1)
+        return network
+
+
+DIFFUSION: dict[str, DiffusionPreset] = {
+    preset.name: preset
+    for preset in (
+        DiffusionPreset(
+            name="ldm-small",
+            summary="flow matching with a small UNet; made for CPUs and 8x8 or 16x16 latents",
+            reproduces="docs/results/demo.md",
+            channels=128,
+        ),
+        DiffusionPreset(
+            name="ldm-debug",
+            summary="takes a stage through in seconds; for tests",
+            reproduces="",
+            channels=32,
+            text_channels=32,
+            text_layers=1,
+            batch_size=8,
+            warmup_samples=80,
+        ),
+        DiffusionPreset(
+            name="ldm-base",
+            summary="flow matching with a UNet of about 270 M parameters; for GPUs and 32x32 or 64x64 latents",
+            reproduces="",
+            channels=224,
+            channel_multipliers=(1, 2, 3, 4),
+            num_res_blocks=2,
+            attention_factors=(2, 4, 8),
+            text_channels=512,
+            text_layers=8,
+            learning_rate=1e-4,
+            warmup_samples=64_000,
+        ),
+        DiffusionPreset(
+            name="ldm2022",
+            summary="the paper's recipe: eps prediction, uniform times, the reference's noise schedule and UNet",
+            reproduces="arXiv:2112.10752, Table 1 at full size (needs a GPU and the paper's data)",
+            channels=224,
+            channel_multipliers=(1, 2, 3, 4),
+            num_res_blocks=2,
+            attention_factors=(2, 4, 8),
+            scale_shift_norm=False,
+            text_channels=640,
+            text_layers=32,
+            schedule=ScaledLinear(beta_start=0.0015, beta_end=0.0195),
+            objective=Objective(prediction="eps"),
+            learning_rate=1e-4,
+            warmup_samples=0,
+            batch_size=48,
+        ),
+    )
+}

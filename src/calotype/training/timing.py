@@ -1,0 +1,38 @@
+"""How long a training step takes here, measured before the run begins."""
+
+import statistics
+import time
+
+import torch
+
+from calotype.training.checkpoint import restore_training_state, training_state
+from calotype.training.draws import Draws
+from calotype.training.recipe import Recipe, Source
+from calotype.utils import distributed
+
+STEPS, SECONDS, WARM_UP = 12, 5.0, 2
+LATE = 2**60
+
+
+def seconds_per_step(recipe: Recipe, source: Source, *, seed: int, batch_size: int, rows: slice) -> float:
+    """Return the time of a step, averaged over the phases of a run by their shares; leave everything as it was.
+
+    Raises:
+        NonFiniteError: a loss is not finite from the start.
+    """
+    before = training_state(recipe)
+    recipe.begin(LATE)
+
+    def measure(seen: int) -> float:
+        times: list[float] = []
+        while len(times) < WARM_UP + 1 or (len(times) < STEPS and distributed.any_rank(sum(times) < SECONDS)):
+            started = time.perf_counter()
+            batch = source.batch(len(times) * batch_size, batch_size, rows)
+            recipe.step(batch, Draws(seed, seen, batch_size, rows))
+            times.append(time.perf_counter() - started)
+        return float(distributed.average(torch.tensor(statistics.median(times[WARM_UP:]))))
+
+    early = measure(0)
+    late = early if recipe.late_from >= 1 else measure(LATE)
+    restore_training_state(recipe, before)
+    return recipe.late_from * early + (1 - recipe.late_from) * late

@@ -1,0 +1,176 @@
+"""Everything that training needs, so small that a run takes a second: 16-pixel pictures, networks 32 channels wide."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from calotype.artifact import Artifact, read_artifact, write_artifact
+from calotype.conditioner import ConditionerConfig, TextEmbedderConfig
+from calotype.data.image_set import ImageSet, Record
+from calotype.data.latents import LatentLoader
+from calotype.data.loader import Loader
+from calotype.data.pixel_format import PixelFormat
+from calotype.data.transforms import Transform
+from calotype.losses.discriminator import NLayerDiscriminatorConfig
+from calotype.losses.lpips_with_discriminator import LPIPSWithDiscriminatorConfig
+from calotype.losses.perceptual import NoPerceptualConfig
+from calotype.models.autoencoder import AutoencoderKLConfig
+from calotype.models.unet import UNetConfig
+from calotype.training.autoencoder_recipe import AutoencoderRecipe, AutoencoderRecipeConfig
+from calotype.training.diffusion_recipe import DiffusionRecipe, DiffusionRecipeConfig
+from calotype.training.encode import encode_latents, latent_statistics
+from calotype.training.optimiser import OptimiserConfig
+from calotype.training.session import start_session
+from calotype.training.trainer import TrainerConfig
+from calotype.utils.config import to_dict
+from calotype.utils.files import digest
+
+SIZE, BATCH = 16, 4
+COLOURS = ("red", "green", "blue")
+AUTOENCODER = AutoencoderKLConfig(
+    channels=32,
+    channel_multipliers=(1, 1),
+    num_res_blocks=1,
+    latent_channels=4,
+    resolution=SIZE,
+    attention="none",
+)
+DISCRIMINATOR = NLayerDiscriminatorConfig(channels=8, num_layers=2)
+TEXT = TextEmbedderConfig(
+    vocabulary=(*COLOURS, "a", "wave", "round"),
+    length=6,
+    channels=32,
+    layers=1,
+    heads=2,
+    dropout=0.2,
+    keyword_field="keywords",
+)
+NETWORK = UNetConfig(
+    in_channels=4,
+    out_channels=4,
+    channels=32,
+    channel_multipliers=(1, 1),
+    num_res_blocks=1,
+    attention_factors=(2,),
+    transformer_depth=1,
+    context_channels=32,
+    vector_channels=32,
+    dropout=0.1,
+)
+STEADY = OptimiserConfig(learning_rate=2e-3, warmup_samples=8)
+
+
+class Pictures(ImageSet):
+    """Smooth waves of one colour each, with captions that name it."""
+
+    source = "pictures"
+    pixel_format = PixelFormat()
+
+    def __init__(self, count: int, first: int = 0) -> None:
+        self.first = first
+        self.records = tuple(
+            Record(str(i), {"caption": f"a {COLOURS[i % 3]} wave", "keywords": ["round"]})
+            for i in range(first, first + count)
+        )
+
+    def pixels(self, index: int) -> np.ndarray:
+        number = self.first + index
+        y, x = np.mgrid[:SIZE, :SIZE] / SIZE
+        wave = np.sin(2 * np.pi * (x * (1 + number % 2) + y * (number % 5) / 4 + number / 7))
+        picture = np.full((SIZE, SIZE, 3), 40.0)
+        picture[:, :, number % 3] = 128 + 100 * wave
+        return picture.astype(np.uint8)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return digest(f"{self.first} {len(self)}")
+
+
+class Wrapped:
+    """A source with something done to its batches."""
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def batch(self, start: int, count: int, rows: slice = slice(None)) -> Any:
+        return self.source.batch(start, count, rows)
+
+    def prefetch(self, start: int, count: int, rows: slice = slice(None)) -> None:
+        self.source.prefetch(start, count, rows)
+
+
+def loader(count: int = 12, *, first: int = 0, flip: bool = False) -> Loader:
+    return Loader(Pictures(count, first), Transform(size=SIZE, flip=flip))
+
+
+def settings(out: Path, **changes: Any) -> TrainerConfig:
+    few = {"samples": 40, "log_every": 12, "validate_every": 16, "checkpoint_every": 12, "preview_every": 10**6}
+    fixed = {"out": str(out), "batch_size": BATCH, "device": "cpu", "precision": "fp32"}
+    chosen = fixed | few | changes
+    if "minutes" in changes:
+        del chosen["samples"]
+    return TrainerConfig(**chosen)
+
+
+def autoencoder_recipe(*, weights: int = 0, disc_from: float = 0.3, count: int = 12, **loss: Any) -> AutoencoderRecipe:
+    """A recipe with a GAN; ``weights`` seeds the initial weights."""
+    torch.manual_seed(weights)
+    config = AutoencoderRecipeConfig(
+        autoencoder=AUTOENCODER,
+        loss=LPIPSWithDiscriminatorConfig(
+            discriminator=DISCRIMINATOR, perceptual=NoPerceptualConfig(), disc_start=0, **loss
+        ),
+        disc_from=disc_from,
+        optimiser=STEADY,
+        discriminator_optimiser=STEADY,
+    )
+    return AutoencoderRecipe(config, loader(count, flip=True), loader(4, first=count))
+
+
+def autoencoder_artifact(folder: Path) -> Artifact:
+    """An untrained autoencoder with its measured latent statistics."""
+    torch.manual_seed(0)
+    model = AUTOENCODER.build().eval()
+    shift, scale = latent_statistics(model, loader())
+    config = {
+        "autoencoder": to_dict(AUTOENCODER),
+        "pixel_format": to_dict(PixelFormat()),
+        "size": SIZE,
+        "latent": {"shift": shift, "scale": scale},
+    }
+    components = {"autoencoder": model.state_dict(), "autoencoder_ema": model.state_dict()}
+    write_artifact(folder, kind="autoencoder", config=config, components=components, provenance={})
+    return read_artifact(folder)
+
+
+def latent_loader(folder: Path, count: int = 12, *, first: int = 0) -> LatentLoader:
+    """Latents by the autoencoder in ``folder``, stored beside it."""
+    model, images = AUTOENCODER.build(), loader(count, first=first)
+    model.load_state_dict(read_artifact(folder).weights("autoencoder"))
+    moments = encode_latents(model, images, folder / "latents", str(first), start_session("cpu", "fp32"), quiet=True)
+    return LatentLoader(moments, images.images.records)
+
+
+def diffusion_recipe(folder: Path, *, weights: int = 0, conditional: bool = True) -> DiffusionRecipe:
+    """A recipe on the latents of the autoencoder in ``folder``; ``weights`` seeds the initial weights."""
+    torch.manual_seed(weights)
+    unconditional = {"context_channels": None, "vector_channels": None, "transformer_depth": 0}
+    config = DiffusionRecipeConfig(
+        network=UNetConfig(**{**vars(NETWORK), **({} if conditional else unconditional)}),
+        conditioner=ConditionerConfig(embedders=(TEXT,) if conditional else ()),
+        optimiser=STEADY,
+    )
+    return DiffusionRecipe(config, read_artifact(folder), latent_loader(folder), latent_loader(folder, 4, first=12))
+
+
+def tensor_files(checkpoint: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and contents of every tensor file of a checkpoint."""
+    for path in sorted(checkpoint.glob("*.safetensors")):
+        yield path.name, path.read_bytes()
