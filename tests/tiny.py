@@ -1,6 +1,7 @@
 """Everything that training needs, so small that a run takes a second: 16-pixel pictures, networks 32 channels wide."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from calotype.models.unet import UNetConfig
 from calotype.training.autoencoder_recipe import AutoencoderRecipe, AutoencoderRecipeConfig
 from calotype.training.diffusion_recipe import DiffusionRecipe, DiffusionRecipeConfig
 from calotype.training.encode import encode_latents, latent_statistics
+from calotype.training.logs import read_metrics
 from calotype.training.optimiser import OptimiserConfig
 from calotype.training.session import start_session
 from calotype.training.trainer import TrainerConfig
@@ -158,12 +160,14 @@ def latent_loader(folder: Path, count: int = 12, *, first: int = 0) -> LatentLoa
     return LatentLoader(moments, images.images.records)
 
 
-def diffusion_recipe(folder: Path, *, weights: int = 0, conditional: bool = True) -> DiffusionRecipe:
+def diffusion_recipe(
+    folder: Path, *, weights: int = 0, conditional: bool = True, dropout: float = 0.1
+) -> DiffusionRecipe:
     """A recipe on the latents of the autoencoder in ``folder``; ``weights`` seeds the initial weights."""
     torch.manual_seed(weights)
-    unconditional = {"context_channels": None, "vector_channels": None, "transformer_depth": 0}
+    slots = {} if conditional else {"context_channels": None, "vector_channels": None, "transformer_depth": 0}
     config = DiffusionRecipeConfig(
-        network=UNetConfig(**{**vars(NETWORK), **({} if conditional else unconditional)}),
+        network=replace(NETWORK, dropout=dropout, **slots),
         conditioner=ConditionerConfig(embedders=(TEXT,) if conditional else ()),
         optimiser=STEADY,
     )
@@ -174,3 +178,9 @@ def tensor_files(checkpoint: Path) -> Iterator[tuple[str, bytes]]:
     """Name and contents of every tensor file of a checkpoint."""
     for path in sorted(checkpoint.glob("*.safetensors")):
         yield path.name, path.read_bytes()
+
+
+def metrics(run: Path) -> list[dict[str, float]]:
+    """The lines of a run's metrics, without what depends on the clock."""
+    lines = read_metrics(run / "metrics.jsonl")
+    return [{key: value for key, value in line.items() if key != "samples_per_second"} for line in lines]

@@ -106,7 +106,7 @@ class LatentDiffusion:
             UserError: the size does not fit the networks.
         """
         height, width = (size, size) if isinstance(size, int) else size or (self.first_stage.size,) * 2
-        multiple = self.autoencoder.factor * 2 ** (len(self.network.config.channel_multipliers) - 1)
+        multiple = self.autoencoder.factor * self.network.config.factor
         if min(height, width) < multiple or height % multiple or width % multiple:
             raise UserError(f"size must be a multiple of {multiple}, not {height}x{width}")
         factor = self.autoencoder.factor

@@ -2,8 +2,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import tiny
 
+import tiny
 from calotype.training.recipe import Recipe
 
 MakeRecipe = Callable[..., Recipe]

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import Wrapped, settings, tensor_files
 from torch import Tensor, nn
 
 from calotype.artifact import latest_checkpoint
 from calotype.training.recipe import Recipe
 from calotype.training.trainer import Trainer, TrainingError
 from calotype.utils.files import read_json
+from tiny import Wrapped, settings, tensor_files
 
 MakeRecipe = Callable[..., Recipe]
 BAD = 24

@@ -89,9 +89,8 @@ def judge_samples(
     def measured(drawn: Tensor, fields: dict[str, list[Any]], held_out: Tensor, held_out_fields: dict[str, Any]) -> Any:
         if features is None or known is None or len(drawn) < 3 or len(known) < 6:
             return None
-        shown = {
-            name: values for name, values in fields.items() if name in (*model.conditioner.fields, "style", "class")
-        }
+        told = (*model.conditioner.fields, *(name for name in ("style", "class") if len(set(fields.get(name, ()))) > 1))
+        shown = {name: values for name, values in fields.items() if name in told}
         return generation_metrics(
             FeatureSet(features(drawn), shown), FeatureSet(features(held_out), held_out_fields), known
         )

@@ -45,7 +45,7 @@ def make_plan(
     gpu = session.device.type != "cpu"
     debug = minutes < 1 and not gpu
     chosen, reason = choose_size(source, size, gpu=gpu)
-    autoencoder, diffusion = ("kl-f8-small", "ldm-small")
+    autoencoder, diffusion = ("kl-f4-small", "ldm-small")
     if gpu and chosen >= 128 and minutes >= 60:
         autoencoder, diffusion = ("kl-f8", "ldm-base")
     if debug:

@@ -64,7 +64,8 @@ def run_chain(
     report = out / "report.html"
     if distributed.is_main():
         model = load_latent_diffusion(read_artifact(checkpoint))
-        _report(out, report, plan, reasons, source, model.to(session.device))
+        with session.autocast():
+            _report(out, report, plan, reasons, source, model.to(session.device))
     distributed.barrier()
     return report
 

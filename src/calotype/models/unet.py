@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -23,6 +24,8 @@ class UNetConfig(Config):
     where that differs). ``transformer_depth`` blocks of cross-attention to ``context_channels`` wide tokens, or, at
     0, plain self-attention. ``num_classes`` makes the network take a ``label``, ``vector_channels`` a ``vector``; both
     are added to the time embedding. ``in_channels`` counts the channels of x together with those of ``concat``.
+    ``space_to_depth`` p > 1 folds p x p positions into channels before the first convolution and unfolds them after the
+    last: level l then works at 1 / (p 2^l).
     """
 
     kind: Literal["unet"] = "unet"
@@ -44,6 +47,7 @@ class UNetConfig(Config):
     resblock_updown: bool = False
     conv_resample: bool = True
     split_heads_first: bool = True
+    space_to_depth: int = 1
 
     def __post_init__(self) -> None:
         counts = ("in_channels", "out_channels", "channels", "num_res_blocks")
@@ -53,7 +57,7 @@ class UNetConfig(Config):
         if self.channel_multipliers[:1] != (1,) or min(self.channel_multipliers) < 1:
             raise ValueError(f"channel_multipliers must start with 1 and be positive, not {self.channel_multipliers}")
         if (self.heads is None) == (self.head_channels is None):
-            raise ValueError("give either heads or head_channels, and None for the other")
+            raise ValueError("heads or head_channels must be given, and None for the other")
         if self.heads_up is not None and self.heads is None:
             raise ValueError("heads_up needs heads; with head_channels their number follows from the width")
         if self.context_channels is not None and self.transformer_depth == 0:
@@ -62,6 +66,11 @@ class UNetConfig(Config):
             for width in self._attention_widths():
                 if (value := getattr(self, name)) is not None and (value < 1 or width % value):
                     raise ValueError(f"{name} must divide the {width} channels where attention sits; {value} does not")
+
+    @property
+    def factor(self) -> int:
+        """What height and width must be multiples of."""
+        return self.space_to_depth * 2 ** (len(self.channel_multipliers) - 1)
 
     def build(self) -> "UNet":
         """Make the network with fresh weights."""
@@ -136,7 +145,9 @@ class UNet(nn.Module):
                 self.output_blocks.append(TimestepEmbedSequential(*layers))
 
         self.out = nn.Sequential(
-            group_norm(channels), nn.SiLU(), zero_init(nn.Conv2d(width, config.out_channels, 3, padding=1))
+            group_norm(channels),
+            nn.SiLU(),
+            zero_init(nn.Conv2d(width, config.out_channels * config.space_to_depth**2, 3, padding=1)),
         )
 
     def forward(
@@ -153,7 +164,7 @@ class UNet(nn.Module):
         """Predict from noisy ``x`` at network time ``t`` (any real number; the reference's tables use 0 .. 999).
 
         Raises:
-            ValueError: height or width is not a multiple of ``2^(levels - 1)``, or the inputs are not those that the
+            ValueError: height or width is not a multiple of ``config.factor``, or the inputs are not those that the
                 configuration asks for.
         """
         self._check(x, concat, {"context": context, "vector": vector, "label": label})
@@ -162,7 +173,7 @@ class UNet(nn.Module):
             emb = emb + self.label_emb(label)
         if vector is not None:
             emb = emb + self.vector_embed(vector)
-        h = x if concat is None else torch.cat([x, concat], dim=1)
+        h = F.pixel_unshuffle(x if concat is None else torch.cat([x, concat], dim=1), self.config.space_to_depth)
         skips = []
         for block in self.input_blocks:
             h = block(h, emb, context, context_mask)
@@ -170,7 +181,7 @@ class UNet(nn.Module):
         h = self.middle_block(h, emb, context, context_mask)
         for block in self.output_blocks:
             h = block(torch.cat([h, skips.pop()], dim=1), emb, context, context_mask)
-        return self.out(h)
+        return F.pixel_shuffle(self.out(h), self.config.space_to_depth)
 
     def _attention(self, channels: int, heads: int | None = None) -> nn.Module:
         config = self.config

@@ -21,9 +21,9 @@ REFERENCE_LOSS = LPIPSWithDiscriminatorConfig(
 SMALL_LOSS = LPIPSWithDiscriminatorConfig(
     perceptual=SqueezeNetPerceptualConfig(),
     discriminator=NLayerDiscriminatorConfig(channels=48, num_layers=2),
-    perceptual_weight=0.5,
-    kl_weight=1e-5,
-    disc_weight=0.2,
+    perceptual_weight=0.25,
+    kl_weight=2e-3,
+    disc_weight=0.1,
     disc_start=0,
     reconstruction="multiscale_l1",
 )
@@ -39,9 +39,9 @@ class AutoencoderPreset:
     autoencoder: AutoencoderKLConfig
     loss: LPIPSWithDiscriminatorConfig = SMALL_LOSS
     disc_from: float = 1.0
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     warmup_samples: int = 3_200
-    batch_size: int = 32
+    batch_size: int = 16
 
     stage = "autoencoder"
 
@@ -73,7 +73,7 @@ def _small(name: str, factor: int, latent_channels: int, summary: str, measured:
         space_to_depth=4,
         attention="none",
     )
-    return AutoencoderPreset(name=name, summary=summary, reproduces=measured, autoencoder=shape)
+    return AutoencoderPreset(name=name, summary=summary, reproduces=measured, autoencoder=shape, disc_from=0.75)
 
 
 def _reference(

@@ -26,6 +26,7 @@ class DiffusionPreset:
     num_res_blocks: int = 1
     attention_factors: tuple[int, ...] = (1, 2)
     head_channels: int = 32
+    space_to_depth: int = 1
     scale_shift_norm: bool = True
     text_channels: int = 128
     text_layers: int = 2
@@ -57,6 +58,7 @@ class DiffusionPreset:
             num_res_blocks=self.num_res_blocks,
             attention_factors=self.attention_factors,
             head_channels=self.head_channels,
+            space_to_depth=self.space_to_depth,
             scale_shift_norm=self.scale_shift_norm,
         )
         for embedder in conditioner.embedders:
@@ -77,9 +79,23 @@ DIFFUSION: dict[str, DiffusionPreset] = {
     for preset in (
         DiffusionPreset(
             name="ldm-small",
-            summary="flow matching with a small UNet; made for CPUs and 8x8 or 16x16 latents",
+            summary="flow matching with a small UNet; made for CPUs and 16x16 latents",
             reproduces="docs/results/demo.md",
             channels=128,
+            channel_multipliers=(1, 1),
+            space_to_depth=2,
+            learning_rate=1.5e-3,
+        ),
+        DiffusionPreset(
+            name="ldm-emoji",
+            summary="as ldm-small, within the 16 MB of the model that comes with the package",
+            reproduces="src/calotype/presets/embedded/MODEL_CARD.md",
+            channels=112,
+            channel_multipliers=(1, 1),
+            head_channels=28,
+            space_to_depth=2,
+            text_channels=96,
+            learning_rate=1.5e-3,
         ),
         DiffusionPreset(
             name="ldm-debug",

@@ -10,6 +10,7 @@ from torch import nn
 
 from calotype.utils import distributed
 from calotype.utils.errors import UserError
+from calotype.utils.memory import keep_freed_memory
 
 Precision = Literal["auto", "bf16", "fp32"]
 
@@ -45,6 +46,8 @@ def start_session(device: str = "auto", precision: Precision = "auto") -> Sessio
         UserError: the device does not exist.
     """
     chosen = _device(device)
+    if chosen.type == "cpu":
+        keep_freed_memory()
     bf16 = fast_bf16(chosen) if precision == "auto" else precision == "bf16"
     return Session(chosen, bf16)
 

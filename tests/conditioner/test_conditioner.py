@@ -1,0 +1,130 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from calotype.conditioner import Conditioner, ConditionerConfig, LabelEmbedderConfig, TextEmbedderConfig
+from calotype.utils.config import from_dict, to_dict
+from calotype.utils.errors import UserError
+
+CAPTION = TextEmbedderConfig(
+    vocabulary=("apple", "red"), length=4, channels=12, layers=1, heads=2, dropout=0.2, keyword_field="tags"
+)
+TITLE = replace(CAPTION, field="title", vocabulary=("fruit", "apple", "no"), length=3, dropout=0.0)
+CLASS = LabelEmbedderConfig(classes=("cat", "dog"), dropout=1.0)
+THREE = ConditionerConfig(embedders=(CAPTION, CLASS, TITLE))
+FIELDS = {"caption": ["red apple", "apple"], "class": ["dog", None], "title": ["fruit", "no apple"]}
+CPU = torch.device("cpu")
+
+
+def test_embedders_join_in_their_order(randomised) -> None:
+    conditioner = randomised(THREE.build())
+    assert conditioner.fields == ("caption", "class", "title")
+    joined = conditioner.embed(FIELDS, 2, CPU)
+    alone = {name: embedder(embedder.prepare(FIELDS[name])) for name, embedder in conditioner.embedders.items()}
+    assert joined.context.shape == (2, 4 + 3, 12)
+    for slot in ("context", "context_mask", "vector"):
+        parts = [getattr(alone[name], slot) for name in ("caption", "title")]
+        assert torch.equal(getattr(joined, slot), torch.cat(parts, dim=1)), slot
+    assert torch.equal(joined.label, torch.tensor([1, 2]))
+    assert joined.concat is None
+
+
+def test_no_embedders_make_an_empty_conditioning() -> None:
+    conditioner = ConditionerConfig().build()
+    assert conditioner.embed({}, 3, CPU).slots() == {}
+    assert conditioner(conditioner.prepare({"caption": ["red"]}, 1), {}).slots() == {}
+    with pytest.raises(UserError, match=r"takes no 'caption'.*unconditional"):
+        conditioner.embed({"caption": ["red"]}, 1, CPU)
+
+
+def test_null_is_what_missing_fields_missing_values_and_dropped_rows_become(randomised) -> None:
+    conditioner = randomised(THREE.build())
+    null = conditioner.embed({}, 2, CPU)
+    everywhere = dict.fromkeys(conditioner.fields, torch.tensor([True, True]))
+    for same in (
+        conditioner.embed({name: [None, None] for name in FIELDS}, 2, CPU),
+        conditioner(conditioner.prepare(FIELDS, 2), everywhere),
+    ):
+        for slot, value in null.slots().items():
+            assert torch.equal(getattr(same, slot), value), slot
+
+
+def test_rows_and_fields_are_dropped_apart(randomised) -> None:
+    conditioner = randomised(THREE.build())
+    inputs, null = conditioner.prepare(FIELDS, 2), conditioner.embed({}, 2, CPU)
+    kept, dropped = conditioner(inputs), conditioner(inputs, {"caption": torch.tensor([True, False])})
+    assert torch.equal(dropped.context[0, :4], null.context[0, :4])
+    assert torch.equal(dropped.context[:, 4:], kept.context[:, 4:])
+    assert torch.equal(dropped.context[1], kept.context[1])
+    assert torch.equal(dropped.label, kept.label)
+
+
+def test_rows_are_dropped_by_the_share_of_each_embedder() -> None:
+    uniform = {name: torch.tensor([0.0, 0.19, 0.2, 0.99]) for name in FIELDS}
+    drop = {name: rows.tolist() for name, rows in THREE.build().draw_drop(uniform).items()}
+    assert drop == {"caption": [True, True, False, False], "class": [True] * 4, "title": [False] * 4}
+
+
+def test_training_values_depend_on_their_key_alone() -> None:
+    conditioner = THREE.build()
+    count = 12
+    fields = {"caption": ["apple"] * count, "tags": [["red"]] * count, "class": ["dog"] * count}
+    keys = [(0, "augment", index) for index in range(count)]
+    tokens = conditioner.prepare_training(fields, count, keys)["caption"]
+    assert len({tuple(row) for row in tokens.tolist()}) == 2, "some with the keyword, some without"
+    order = [5, 2, 11]
+    some = {name: [values[index] for index in order] for name, values in fields.items()}
+    again = conditioner.prepare_training(some, 3, [keys[index] for index in order])
+    assert torch.equal(again["caption"], tokens[order])
+    other = conditioner.prepare_training(fields, count, [(1, "augment", index) for index in range(count)])
+    assert not torch.equal(other["caption"], tokens)
+    assert again["class"].tolist() == [1, 1, 1]
+    assert torch.equal(again["title"], conditioner.prepare({}, 3)["title"])
+
+
+def test_an_unknown_field_is_refused_with_the_nearest() -> None:
+    conditioner = THREE.build()
+    with pytest.raises(
+        UserError, match=r"takes no 'captoin' \(it takes caption, class, title\). Did you mean 'caption'\?"
+    ):
+        conditioner.embed({"captoin": ["red"]}, 1, CPU)
+
+
+def test_a_value_for_every_image() -> None:
+    with pytest.raises(UserError, match="class: 1 values for 2 images"):
+        THREE.build().embed({"class": ["dog"]}, 2, CPU)
+
+
+@pytest.mark.parametrize("config", [THREE, ConditionerConfig(), ConditionerConfig(embedders=(CLASS,))])
+def test_configurations_survive_a_round_trip(config: ConditionerConfig) -> None:
+    assert from_dict(ConditionerConfig, to_dict(config)) == config
+    assert isinstance(config.build(), Conditioner)
+
+
+@pytest.mark.parametrize(
+    ("embedders", "message"),
+    [
+        ((CLASS, CLASS), "one embedder only"),
+        ((CLASS, replace(CLASS, field="style")), "at most one may be of kind 'label'"),
+        ((CAPTION, replace(TITLE, channels=8)), r"same channels, not \[8, 12\]"),
+        ((replace(CAPTION, field="type"),), "'type' cannot be a field's name"),
+        ((replace(CAPTION, field="a.b"),), "'a.b' cannot be a field's name"),
+    ],
+)
+def test_embedders_that_do_not_go_together_are_refused(embedders: tuple, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^embedders: .*{message}"):
+        ConditionerConfig(embedders=embedders)
+
+
+@pytest.mark.parametrize(
+    ("embedder", "message"),
+    [
+        ({**to_dict(CLASS), "kind": "lable"}, "'lable'.*'label'"),
+        ({**to_dict(CLASS), "clases": ["cat"]}, "embedders.0.label.clases"),
+        ({**to_dict(CLASS), "classes": []}, "embedders.0.label: .*classes"),
+    ],
+)
+def test_a_wrong_embedder_is_named(embedder: dict, message: str) -> None:
+    with pytest.raises(UserError, match=f"^conditioner: .*{message}"):
+        from_dict(ConditionerConfig, {"embedders": [embedder]}, where="conditioner")
