@@ -69,10 +69,11 @@ def test_rows_are_dropped_by_the_share_of_each_embedder() -> None:
 def test_training_values_depend_on_their_key_alone() -> None:
     conditioner = THREE.build()
     count = 12
-    fields = {"caption": ["apple"] * count, "tags": [["red"]] * count, "class": ["dog"] * count}
+    fields = {"caption": ["apple"] * count, "tags": [["red"], []] * (count // 2), "class": ["dog"] * count}
     keys = [(0, "augment", index) for index in range(count)]
     tokens = conditioner.prepare_training(fields, count, keys)["caption"]
-    assert len({tuple(row) for row in tokens.tolist()}) == 2, "some with the keyword, some without"
+    assert {tuple(row) for row in tokens[::2].tolist()} == {(0, 1, 0, 0), (0, 1, 2, 0)}, "some get the keyword"
+    assert {tuple(row) for row in tokens[1::2].tolist()} == {(0, 1, 0, 0)}, "these have none"
     order = [5, 2, 11]
     some = {name: [values[index] for index in order] for name, values in fields.items()}
     again = conditioner.prepare_training(some, 3, [keys[index] for index in order])

@@ -101,6 +101,11 @@ def test_it_is_fully_convolutional(randomised, monkeypatch: pytest.MonkeyPatch) 
     torch.testing.assert_close(large, small.tile(1, 1, 2, 2))
 
 
+def test_dropout_reaches_every_residual_block() -> None:
+    model = replace(SMALL, dropout=0.3).build()
+    assert {module.p for module in model.modules() if isinstance(module, nn.Dropout)} == {0.3}
+
+
 def test_downsampling_pads_below_and_to_the_right() -> None:
     model = replace(SMALL, channel_multipliers=(1, 1), attention_resolutions=(), attention="none").build()
     down = model.encoder.down[0].downsample

@@ -86,6 +86,13 @@ def test_every_slot_changes_the_output(randomised) -> None:
         assert not torch.allclose(network(**changed), output), name
 
 
+def test_dropout_sits_in_residual_blocks() -> None:
+    network = replace(ALL_SLOTS, dropout=0.3).build()
+    shares = {name: module.p for name, module in network.named_modules() if isinstance(module, nn.Dropout)}
+    assert all(share == (0.3 if "out_layers" in name else 0) for name, share in shares.items())
+    assert 0.3 in shares.values()
+
+
 def test_images_of_a_batch_are_independent(randomised) -> None:
     network, given = randomised(ALL_SLOTS.build()), inputs(ALL_SLOTS)
     second = {name: value[1:] for name, value in given.items()}

@@ -108,9 +108,7 @@ def judge_samples(
     )
 
 
-def conditions(
-    model: LatentDiffusion, fields: dict[str, list[Any]], rows: Sequence[int] | slice
-) -> dict[str, Any]:
+def conditions(model: LatentDiffusion, fields: dict[str, list[Any]], rows: Sequence[int] | slice) -> dict[str, Any]:
     """Return the fields that condition ``model``, for some rows."""
     chosen = {name: fields[name] for name in model.conditioner.fields if name in fields}
     if isinstance(rows, slice):

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import torch
+
 from calotype.artifact import Artifact
 from calotype.chain.source import Source
 from calotype.data.image_set import ImageSet
@@ -25,6 +27,7 @@ def train_autoencoder(preset: AutoencoderPreset, source: Source, size: int, sett
     if size % config.autoencoder.factor:
         raise UserError(f"--size must be a multiple of {config.autoencoder.factor} for {preset.name}, not {size}")
     train, held_out = loader(source.train, size, settings.seed), loader(source.held_out, size, settings.seed)
+    torch.manual_seed(settings.seed)
     return Trainer(settings).fit(AutoencoderRecipe(config, train, held_out), train)
 
 
@@ -42,6 +45,7 @@ def train_diffusion(
         for images in (source.train, source.held_out)
     )
     config = preset.recipe(autoencoder.config["autoencoder"]["latent_channels"], source.train)
+    torch.manual_seed(settings.seed)
     return Trainer(settings).fit(DiffusionRecipe(config, autoencoder, train, held_out), train)
 
 

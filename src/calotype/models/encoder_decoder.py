@@ -5,6 +5,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from calotype.nn.attention import attend
 from calotype.nn.normalisation import group_norm
 
 
@@ -42,7 +43,7 @@ class AttnBlock(nn.Module):
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         normed = self.norm(x)
         q, k, v = (rearrange(project(normed), "b c h w -> b 1 (h w) c") for project in (self.q, self.k, self.v))
-        out = F.scaled_dot_product_attention(q, k, v)
+        out = attend(q, k, v)
         return x + self.proj_out(rearrange(out, "b 1 (h w) c -> b c h w", h=x.shape[-2]).contiguous())
 
 

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from calotype.nn.attention import FeedForward
+from calotype.nn.attention import FeedForward, attend
 from calotype.utils.config import Config
 
 
@@ -81,5 +80,5 @@ class TokenAttention(nn.Module):
             rearrange(project(x), "b n (h d) -> b h n d", h=self.heads) for project in (self.to_q, self.to_k, self.to_v)
         )
         seen = None if mask is None else mask[:, None, None, :]
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+        out = attend(q, k, v, seen)
         return self.to_out(rearrange(out, "b h n d -> b n (h d)"))

@@ -113,7 +113,9 @@ class UNet(nn.Module):
                 return res(channels, channels, direction)
             return layer(channels, convolve=config.conv_resample)
 
-        self.input_blocks = nn.ModuleList([TimestepEmbedSequential(nn.Conv2d(config.in_channels, width, 3, padding=1))])
+        self.input_blocks = nn.ModuleList(
+            [TimestepEmbedSequential(nn.Conv2d(config.in_channels * config.space_to_depth**2, width, 3, padding=1))]
+        )
         skips, channels, factor = [width], width, 1
         for level, multiplier in enumerate(config.channel_multipliers):
             for _ in range(config.num_res_blocks):

@@ -1,11 +1,33 @@
 """Attention over tokens, and the spatial transformer that lets an image attend to its context."""
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from calotype.nn.normalisation import group_norm, zero_init
+
+SMALL_SCORES = 2**16
+
+
+def attend(
+    q: Float[Tensor, "b h n d"],
+    k: Float[Tensor, "b h m d"],
+    v: Float[Tensor, "b h m e"],
+    mask: Bool[Tensor, "b 1 1 m"] | None = None,
+) -> Float[Tensor, "b h n e"]:
+    """Return ``softmax(q k^T / sqrt(d)) v`` (arXiv:1706.03762, Eq. 1); ``mask`` is True where a token may be seen.
+
+    On a CPU the fused kernel's backward pass is several times slower than three matrix products while the scores are
+    small, so up to ``SMALL_SCORES`` of them per head are written out; the softmax is taken in float32 at least.
+    """
+    if q.device.type != "cpu" or q.shape[-2] * k.shape[-2] > SMALL_SCORES:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(v.dtype) @ v
 
 
 class CrossAttention(nn.Module):
@@ -42,7 +64,7 @@ class CrossAttention(nn.Module):
             for tokens in (self.to_q(x), self.to_k(context), self.to_v(context))
         )
         seen = None if mask is None else mask[:, None, None, :]
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+        out = attend(q, k, v, seen)
         return self.to_out(rearrange(out, "b h n d -> b n (h d)"))
 
 

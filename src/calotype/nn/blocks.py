@@ -5,7 +5,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from calotype.nn.attention import SpatialTransformer
+from calotype.nn.attention import SpatialTransformer, attend
 from calotype.nn.normalisation import group_norm, zero_init
 
 
@@ -104,7 +104,7 @@ class AttentionBlock(nn.Module):
         """Let every position attend to all positions."""
         flat = x.flatten(2)  # (b, c, h * w)
         q, k, v = rearrange(self.qkv(self.norm(flat)), self.order, three=3, h=self.heads)
-        out = F.scaled_dot_product_attention(q, k, v)
+        out = attend(q, k, v)
         return (flat + self.proj_out(rearrange(out, "b h n c -> b (h c) n"))).view_as(x)
 
 

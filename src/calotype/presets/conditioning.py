@@ -1,5 +1,7 @@
 """Which conditioning a data set's fields call for."""
 
+from collections.abc import Sequence
+
 from calotype.conditioner import ConditionerConfig, LabelEmbedderConfig, TextEmbedderConfig
 from calotype.conditioner.embedders.tokenizer import build_vocabulary
 from calotype.data.image_set import ImageSet
@@ -16,7 +18,7 @@ def conditioner_for(images: ImageSet, *, channels: int, layers: int) -> Conditio
     if "caption" in names:
         keywords = "tags" if "tags" in names else None
         texts = [record.fields.get("caption") or "" for record in images.records]
-        texts += [" ".join(record.fields.get("tags") or ()) for record in images.records]
+        texts += [_words(record.fields.get("tags")) for record in images.records]
         vocabulary = build_vocabulary(texts)
         if vocabulary:
             text = TextEmbedderConfig(vocabulary=vocabulary, channels=channels, layers=layers, keyword_field=keywords)
@@ -26,3 +28,7 @@ def conditioner_for(images: ImageSet, *, channels: int, layers: int) -> Conditio
         if 2 <= len(classes) <= MAX_CLASSES:
             return ConditionerConfig(embedders=(LabelEmbedderConfig(classes=tuple(classes)),))
     return ConditionerConfig()
+
+
+def _words(keywords: str | Sequence[str] | None) -> str:
+    return keywords if isinstance(keywords, str) else " ".join(keywords or ())

@@ -1,0 +1,162 @@
+"""What training does to a model: it learns a few images by heart."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import calotype as ct
+from calotype.artifact import read_artifact
+from calotype.training.autoencoder_recipe import AutoencoderRecipe
+from calotype.training.draws import Draws
+from calotype.training.optimiser import OptimiserConfig
+from calotype.training.recipe import Recipe
+from calotype.training.session import start_session
+from calotype.training.trainer import Trainer
+from tiny import BATCH, SIZE, autoencoder_recipe, diffusion_recipe, loader, metrics, settings
+
+MakeRecipe = Callable[..., Recipe]
+FEW = {"log_every": 10**6, "checkpoint_every": 10**6}
+
+
+def test_an_autoencoder_learns_eight_images(tmp_path: Path) -> None:
+    optimiser = OptimiserConfig(learning_rate=LR, warmup_samples=40)
+    config = replace(autoencoder_recipe().config, disc_from=1.0, optimiser=optimiser)
+    torch.manual_seed(0)
+    recipe = AutoencoderRecipe(config, loader(8), loader(8))
+    run = Trainer(settings(tmp_path, samples=1200, batch_size=8, validate_every=80, **FEW)).fit(recipe, loader(8))
+    scores = [line["validation/psnr"] for line in metrics(tmp_path) if "validation/psnr" in line]
+    assert scores[0] < 15
+    assert scores[-1] > 25
+
+    trained = ct.load(run)
+    images = loader(8).at(range(8)).images
+    error = (trained.reconstruct(images) - images).square().mean()
+    assert float(10 * torch.log10(4 / error)) == pytest.approx(scores[-1], abs=1.0)
+
+
+def test_diffusion_learns_eight_latents(encoded: Path, tmp_path: Path) -> None:
+    recipe = diffusion_recipe(encoded, dropout=0.0)
+    recipe.held_out = recipe.train
+    Trainer(settings(tmp_path, samples=480, batch_size=12, validate_every=12, **FEW)).fit(recipe, recipe.train)
+    losses = [line["validation/loss"] for line in metrics(tmp_path) if "validation/loss" in line]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.fixture
+def started() -> AutoencoderRecipe:
+    recipe = autoencoder_recipe(disc_from=0.5)
+    recipe.start(start_session("cpu", "fp32"), BATCH)
+    recipe.begin(40)
+    return recipe
+
+
+def take(recipe: Recipe, seen: int, **changes: Any) -> dict[str, torch.Tensor]:
+    return recipe.step(recipe.train.batch(0, BATCH), Draws(0, seen, BATCH, slice(None)), **changes)
+
+
+def test_the_discriminator_joins_at_its_share(started: AutoencoderRecipe) -> None:
+    weight = started.loss.discriminator.main[0].weight
+    before = weight.clone()
+    assert "disc_loss" not in take(started, 16)
+    assert torch.equal(weight, before)
+    assert {"disc_loss", "d_weight", "logits_real", "logits_fake"} <= take(started, 20).keys()
+    assert not torch.equal(weight, before)
+
+
+def test_both_updates_judge_the_same_reconstructions(
+    started: AutoencoderRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One forward pass: what the generator was scored on is what the discriminator is shown."""
+    seen, forward = [], started.loss.discriminator.forward
+    monkeypatch.setattr(started.loss.discriminator, "forward", lambda images: seen.append(images) or forward(images))
+    calls, encode = [], started.model.encode
+    monkeypatch.setattr(started.model, "encode", lambda images: calls.append(images) or encode(images))
+    take(started, 20)
+    generated, real, shown = seen
+    assert torch.equal(generated, shown)
+    assert torch.equal(real, calls[0])
+    assert len(calls) == 1
+
+
+def test_the_step_is_the_gradient_of_the_written_loss(started: AutoencoderRecipe) -> None:
+    """nll + kl_weight * kl + d_weight * generator loss, by autograd alone."""
+    recipe = started
+    batch, draws = recipe.train.batch(0, BATCH), Draws(0, 20, BATCH, slice(None))
+    reconstructions, parameters = recipe.model(batch.images, draws.normal("posterior", 4, SIZE // 2, SIZE // 2))
+    _, nll = recipe.loss.nll_loss(recipe.loss.reconstruction_loss(batch.images, reconstructions))
+    kl = ct.DiagonalGaussianDistribution(parameters).kl().mean() / batch.images[0].numel()
+    generator_loss = recipe.loss.generator_loss(reconstructions)
+    (ours,) = torch.autograd.grad(nll, recipe.model.last_layer, retain_graph=True)
+    (theirs,) = torch.autograd.grad(generator_loss, recipe.model.last_layer, retain_graph=True)
+    weight = recipe.config.loss.disc_weight * ours.norm() / (theirs.norm() + 1e-4)
+    total = nll + recipe.config.loss.kl_weight * kl + weight.detach() * generator_loss
+    expected = torch.autograd.grad(total, list(recipe.model.parameters()))
+
+    taken: list[torch.Tensor] = []
+    recipe.optimiser.step = lambda: taken.extend(p.grad.clone() for p in recipe.model.parameters())
+    logs = take(recipe, 20)
+    norm = torch.stack([gradient.norm() for gradient in expected]).norm()
+    assert logs["gradient_norm"].item() == pytest.approx(norm.item(), rel=1e-4)
+    assert logs["d_weight"].item() == pytest.approx(weight.item(), rel=1e-4)
+    for ours, theirs in zip(taken, expected, strict=True):
+        torch.testing.assert_close(ours, theirs * min(1.0, 1 / norm), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["autoencoder", "diffusion"])
+def test_previews_are_pictures(kind: str, make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe(kind)
+    recipe.start(start_session("cpu", "fp32"), BATCH)
+    recipe.begin(40)
+    picture = recipe.preview(recipe.averaged)
+    rows, columns = {"autoencoder": (2, 4), "diffusion": (2, 8)}[kind]
+    assert picture.shape == (rows * (SIZE + 2) + 2, columns * (SIZE + 2) + 2, 3)
+    assert picture.dtype == np.uint8
+
+
+def test_validation_repeats_and_needs_held_out_images(make_recipe: MakeRecipe) -> None:
+    for kind in ("autoencoder", "diffusion"):
+        recipe = make_recipe(kind)
+        recipe.start(start_session("cpu", "fp32"), BATCH)
+        averaged = {name: module.eval() for name, module in recipe.averaged.items()}
+        assert recipe.validate(averaged) == recipe.validate(averaged) != {}
+        recipe.held_out = None
+        assert recipe.validate(averaged) == {}
+
+
+def test_captions_are_dropped_at_their_share(encoded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = diffusion_recipe(encoded)
+    recipe.start(start_session("cpu", "fp32"), BATCH)
+    dropped = []
+    draw_drop = recipe.conditioner.draw_drop
+    monkeypatch.setattr(
+        recipe.conditioner, "draw_drop", lambda uniform: dropped.append(draw_drop(uniform)) or dropped[-1]
+    )
+    monkeypatch.setattr(recipe, "forward", lambda x, time, inputs, drop: recipe.network.out[2].bias.sum() + x)
+    for step in range(100):
+        recipe.step(recipe.train.batch(0, 12), Draws(0, 12 * step, 12, slice(None)))
+    share = torch.cat([each["caption"] for each in dropped]).float().mean().item()
+    assert share == pytest.approx(0.2, abs=0.03)
+
+
+def test_complete_runs_measure_their_latents_over_everything(
+    started: AutoencoderRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calotype.training.autoencoder_recipe.STATISTICS_IMAGES", 1)
+    monkeypatch.setattr(started, "train", loader(70))
+    latents = [started.artifact_config(started.averaged, complete)["latent"] for complete in (False, True)]
+    assert latents[0] != latents[1]
+
+
+def test_the_stored_autoencoder_goes_along(encoded: Path, tmp_path: Path) -> None:
+    recipe = diffusion_recipe(encoded)
+    run = Trainer(settings(tmp_path, samples=4)).fit(recipe, recipe.train)
+    ours, theirs = read_artifact(run), read_artifact(encoded)
+    assert ours.config["latent"] == theirs.config["latent"]
+    assert ours.config["prediction"] == "flow"
+    for key, value in theirs.weights("autoencoder").items():
+        assert torch.equal(ours.weights("autoencoder")[key], value)
