@@ -181,7 +181,7 @@ def tensor_files(checkpoint: Path) -> Iterator[tuple[str, bytes]]:
         yield path.name, path.read_bytes()
 
 
-def metrics(run: Path) -> list[dict[str, float]]:
+def metrics(run: Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics, without what depends on the clock."""
     lines = read_metrics(run / "metrics.jsonl")
     return [{key: value for key, value in line.items() if key != "samples_per_second"} for line in lines]

@@ -34,8 +34,9 @@ class TrainedAutoencoder:
 
     @torch.no_grad()
     def reconstruct(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Encode and decode (through the posterior's mode), clamped to [-1, 1]."""
-        return self.model(images)[0].float().clamp(-1, 1)
+        """Encode and decode (through the posterior's mode), clamped to [-1, 1]; the result is on the CPU."""
+        device = self.model.latent_shift.device
+        return self.model(images.to(device))[0].float().clamp(-1, 1).cpu()
 
 
 class LatentDiffusion:
@@ -145,6 +146,8 @@ class LatentDiffusion:
         where fields are given, else to none; the solver to DPM-Solver++(2M). ``size`` may differ from that of training.
         """
         seeds = list(seeds)
+        if not seeds:
+            raise UserError("seeds must name at least one image")
         for name, values in fields.items():
             if isinstance(values, str) or len(values) != len(seeds):
                 raise UserError(f"{name}: give a list with one value per seed, {len(seeds)} of them")

@@ -44,7 +44,7 @@ def test_other_threads_go_without() -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_run_is_saved_and_ends_with_the_code_of_its_signal(number: int, code: int, tmp_path: Path) -> None:
-    paths = {"PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
+    paths = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(HERE / "stoppable.py"), str(tmp_path / "run")]
     process = subprocess.Popen(command, env={**os.environ, **paths}, stderr=subprocess.PIPE, text=True)
     try:

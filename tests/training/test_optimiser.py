@@ -16,9 +16,9 @@ def test_rate_warms_up_holds_and_falls_to_zero() -> None:
 
 
 def test_rate_without_decay_or_warm_up() -> None:
-    constant = OptimiserConfig(learning_rate=0.5, warmup_samples=0, decay_from=1)
+    constant = OptimiserConfig(learning_rate=0.5, warmup_samples=0, decay_from=1.0)
     assert {constant.rate(seen, 100) for seen in range(100)} == {0.5}
-    linear = OptimiserConfig(learning_rate=0.5, warmup_samples=0, decay_from=0)
+    linear = OptimiserConfig(learning_rate=0.5, warmup_samples=0, decay_from=0.0)
     assert [linear.rate(seen, 100) for seen in (0, 50, 100)] == [0.5, 0.25, 0]
 
 

@@ -32,7 +32,7 @@ def two(encoded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that two processes of ranks.py have filled."""
     out = tmp_path_factory.mktemp("two")
     group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    group |= {"PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
+    group |= {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(HERE / "ranks.py"), str(out), str(encoded)]
     processes = [
         subprocess.Popen(command, env={**os.environ, **group, "RANK": str(rank)}, stderr=subprocess.PIPE, text=True)

@@ -57,7 +57,8 @@ def test_slow_steps_are_few(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> No
     assert taken == [0, 0, 0]
 
 
-def test_everything_is_put_back() -> None:
+def test_everything_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "STEPS", 3)
     recipe = autoencoder_recipe(disc_from=0.5)
     recipe.start(start_session("cpu", "fp32"), BATCH)
     modules = {**recipe.averaged, **recipe.auxiliary}

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from calotype.training import trainer
+from calotype.training import timing, trainer
 from calotype.training.optimiser import NonFiniteError, OptimiserConfig
 from calotype.training.recipe import Recipe
 from calotype.training.trainer import Trainer, TrainerConfig, TrainingError
@@ -34,6 +34,7 @@ seconds_per_step = trainer.seconds_per_step
 def test_timing_a_run_changes_nothing(
     kind: str, make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(timing, "STEPS", 3)
     monkeypatch.setattr(trainer, "seconds_per_step", timed)
     by_minutes = fit(make_recipe(kind), tmp_path / "a", minutes=1000.0)
     by_samples = fit(make_recipe(kind), tmp_path / "b")
@@ -41,7 +42,7 @@ def test_timing_a_run_changes_nothing(
 
 
 def test_minutes_become_samples_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "seconds_per_step", timed)
+    monkeypatch.setattr(trainer, "seconds_per_step", lambda *_, **__: 6000.0)
     assert fit(autoencoder_recipe(), tmp_path, minutes=1000.0).name == f"{40:010d}"
     stored = read_json(tmp_path / "config.json")["config"]
     assert (stored["samples"], stored["minutes"]) == (40, 1000.0)

@@ -1,6 +1,5 @@
 """What a trained chain is worth: reconstructions and samples with their numbers."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,10 +72,8 @@ def judge_samples(
     train = loader(source.train, model.first_stage.size, 0)
     order = Order(0, len(train))
     real = train.at(sorted(order.indices(0, min(len(train), MOST_REAL))))
-    asked = (
-        train.at(order.indices(0, min(count, len(train)))) if count <= len(train) else train.at(order.indices(0, count))
-    )
-    images = _draw(model, asked.fields, len(asked), seed, progress)
+    asked = train.at(order.indices(0, count))
+    images = _draw(model, asked.fields, count, seed, progress)
     questions = {}
     for name, held_out in source.questions.items():
         batch = loader(held_out, model.first_stage.size, 0).at(range(min(len(held_out), MOST_ASKED)))
@@ -108,17 +105,9 @@ def judge_samples(
     )
 
 
-def conditions(model: LatentDiffusion, fields: dict[str, list[Any]], rows: Sequence[int] | slice) -> dict[str, Any]:
-    """Return the fields that condition ``model``, for some rows."""
-    chosen = {name: fields[name] for name in model.conditioner.fields if name in fields}
-    if isinstance(rows, slice):
-        return {name: values[rows] for name, values in chosen.items()}
-    return {name: [values[row] for row in rows] for name, values in chosen.items()}
-
-
 def _draw(model: LatentDiffusion, fields: dict[str, list[Any]], count: int, seed: int, progress: bool) -> Tensor:
     seeds = range(seed, seed + count)
-    return model.sample(seeds=seeds, batch_size=64, progress=progress, **conditions(model, fields, slice(count)))
+    return model.sample(seeds=seeds, batch_size=64, progress=progress, **model.conditioner.known(fields))
 
 
 def _features(model: LatentDiffusion) -> tuple[EfficientNetLite0Features | None, str]:

@@ -1,5 +1,6 @@
 """What `calotype run` does with the images, the machine and the minutes it has, decided once and said aloud."""
 
+import math
 from dataclasses import dataclass
 
 from calotype.chain.source import Source
@@ -7,17 +8,20 @@ from calotype.presets import AUTOENCODERS, DIFFUSION, AutoencoderPreset, Diffusi
 from calotype.training.session import Session
 from calotype.utils.config import Config
 from calotype.utils.errors import UserError
+from calotype.utils.progress import clock
 
 SIZES = (32, 64, 128, 256)
+LARGEST_SIZE = 1024
 AUTOENCODER_SHARE, REPORT_SHARE = 0.36, 0.08
 CPU_SIZE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(Config):
-    """The decisions of a chain; stored in its config.json, so that running it again goes on with the same."""
+    """The decisions of a chain with their reasons; its config.json, so that running it again goes on with the same."""
 
     source: str
+    fingerprint: str
     size: int
     autoencoder: str
     diffusion: str
@@ -25,6 +29,11 @@ class Plan(Config):
     diffusion_minutes: float
     samples: int
     seed: int = 0
+    reasons: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.autoencoder not in AUTOENCODERS or self.diffusion not in DIFFUSION:
+            raise ValueError(f"autoencoder and diffusion must name presets, not {self.autoencoder}, {self.diffusion}")
 
     @property
     def presets(self) -> tuple[AutoencoderPreset, DiffusionPreset]:
@@ -32,46 +41,42 @@ class Plan(Config):
         return AUTOENCODERS[self.autoencoder], DIFFUSION[self.diffusion]
 
 
-def make_plan(
-    source: Source, session: Session, *, minutes: float, size: int | None, seed: int
-) -> tuple[Plan, list[str]]:
-    """Choose size, presets and the minutes of each stage; return the plan and the reasons, a line each.
+def make_plan(source: Source, session: Session, *, minutes: float, size: int | None, seed: int) -> Plan:
+    """Choose size, presets and the minutes of each stage, and give the reasons, a line each.
 
     Raises:
         UserError: the size or the minutes cannot be used.
     """
-    if minutes <= 0:
+    if not 0 < minutes < math.inf:
         raise UserError(f"--minutes must be above 0, not {minutes:g}")
     gpu = session.device.type != "cpu"
-    debug = minutes < 1 and not gpu
     chosen, reason = choose_size(source, size, gpu=gpu)
-    autoencoder, diffusion = ("kl-f4-small", "ldm-small")
-    if gpu and chosen >= 128 and minutes >= 60:
-        autoencoder, diffusion = ("kl-f8", "ldm-base")
-    if debug:
-        autoencoder, diffusion = ("kl-f8-debug", "ldm-debug")
-    plan = Plan(
+    autoencoder, diffusion, remark = _choose_presets(chosen, minutes, gpu=gpu)
+    multiple = AUTOENCODERS[autoencoder].autoencoder.factor * DIFFUSION[diffusion].factor
+    if chosen % multiple:
+        raise UserError(f"--size must be a multiple of {multiple} for {autoencoder} and {diffusion}, not {chosen}")
+    autoencoder_minutes, diffusion_minutes = AUTOENCODER_SHARE * minutes, (1 - AUTOENCODER_SHARE - REPORT_SHARE) * minutes
+    machine = f"{'a GPU' if gpu else 'a CPU'} in {'bf16' if session.bf16 else 'fp32'}"
+    reasons = (
+        f"{len(source.train)} images to train on, {_conditions(source, DIFFUSION[diffusion])}",
+        *source.notes,
+        f"{chosen} px: {reason}",
+        f"autoencoder {autoencoder}, diffusion {diffusion}: for {machine} and {clock(60 * minutes)}{remark}",
+        f"{clock(60 * autoencoder_minutes)} for the autoencoder, {clock(60 * diffusion_minutes)} for the diffusion "
+        "model, the rest for the report",
+    )
+    return Plan(
         source=source.name,
+        fingerprint=source.train.fingerprint,
         size=chosen,
         autoencoder=autoencoder,
         diffusion=diffusion,
-        autoencoder_minutes=AUTOENCODER_SHARE * minutes,
-        diffusion_minutes=(1 - AUTOENCODER_SHARE - REPORT_SHARE) * minutes,
+        autoencoder_minutes=autoencoder_minutes,
+        diffusion_minutes=diffusion_minutes,
         samples=int(min(384, max(16, 24 * minutes))),
         seed=seed,
+        reasons=reasons,
     )
-    fields = ", ".join(name for name in ("caption", "class") if name in source.train.field_names) or "nothing"
-    precision = "bf16" if session.bf16 else "fp32"
-    lines = [
-        f"{len(source.train)} images to train on, {fields} to condition on",
-        *source.notes,
-        f"{chosen} px: {reason}",
-        f"autoencoder {autoencoder}, diffusion {diffusion}: for {'a GPU' if gpu else 'a CPU'} in {precision}"
-        + (" and under a minute (a debug size: do not expect pictures)" if debug else f" and {minutes:g} minutes"),
-        f"{plan.autoencoder_minutes:.1f} minutes for the autoencoder, {plan.diffusion_minutes:.1f} for the diffusion "
-        "model, the rest for the report",
-    ]
-    return plan, lines
 
 
 def choose_size(source: Source, size: int | None, *, gpu: bool) -> tuple[int, str]:
@@ -81,12 +86,31 @@ def choose_size(source: Source, size: int | None, *, gpu: bool) -> tuple[int, st
         UserError: the size asked for cannot be used.
     """
     if size is not None:
-        if size < 16 or size % 16:
-            raise UserError(f"--size must be a multiple of 16 and at least 16, not {size}")
+        if not 16 <= size <= LARGEST_SIZE or size % 16:
+            raise UserError(f"--size must be a multiple of 16 between 16 and {LARGEST_SIZE}, not {size}")
         return size, "as asked"
     largest = SIZES[-1] if gpu else CPU_SIZE
-    fitting = [known for known in SIZES if known <= min(source.native_size, largest)]
-    chosen = fitting[-1] if fitting else SIZES[0]
-    if source.native_size > chosen:
-        return chosen, f"the images have {source.native_size}, but this is what {'a GPU' if gpu else 'a CPU'} can train"
-    return chosen, f"the images have {source.native_size}"
+    chosen = max((each for each in SIZES if each <= min(source.native_size, largest)), default=SIZES[0])
+    reason = f"the images have {source.native_size}"
+    if source.native_size > largest:
+        reason += f", but this is what {'a GPU' if gpu else 'a CPU'} can train"
+    elif source.native_size < chosen:
+        reason += ", but this is the least"
+    return chosen, reason
+
+
+def _choose_presets(size: int, minutes: float, *, gpu: bool) -> tuple[str, str, str]:
+    """Return the names of an autoencoder and a diffusion preset, and a remark."""
+    if not gpu and minutes < 1:
+        return "kl-f8-debug", "ldm-debug", " (a debug size: do not expect pictures)"
+    if gpu and size >= 128 and minutes >= 60:
+        return "kl-f8-small", "ldm-base", ""
+    return "kl-f4-small", "ldm-small", ""
+
+
+def _conditions(source: Source, preset: DiffusionPreset) -> str:
+    """Say what the model will be conditioned on, and how many images have it."""
+    names = [embedder.field for embedder in preset.conditioner(source.train).embedders]
+    counts = {name: sum(record.fields.get(name) is not None for record in source.train.records) for name in names}
+    told = " and ".join(f"{name} ({count} of them have one)" for name, count in counts.items())
+    return f"conditioned on their {told}" if told else "with nothing to condition on (no captions, no classes)"

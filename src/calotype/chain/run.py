@@ -7,7 +7,7 @@ from pathlib import Path
 from calotype.artifact import read_artifact, write_config
 from calotype.chain.judge import judge_autoencoder, judge_samples
 from calotype.chain.plan import Plan, make_plan
-from calotype.chain.report import build_report, metric_rows, sample_grid, style_variations
+from calotype.chain.report import build_report, draw_styles, metric_rows, sample_grid
 from calotype.chain.source import Source, open_source
 from calotype.chain.stages import train_autoencoder, train_diffusion
 from calotype.pipeline import LatentDiffusion, load_latent_diffusion
@@ -20,6 +20,7 @@ from calotype.utils.files import read_json, write_json
 from calotype.utils.images import save_png
 
 log = logging.getLogger("calotype")
+SHOWN = 48
 
 
 def run_chain(
@@ -40,18 +41,31 @@ def run_chain(
         Interrupted, TrainingError: as ``Trainer.fit``.
     """
     session = start_session(device)
+    _check_out(out)
     source = open_source(source_text)
-    plan, reasons = _plan(source, out, session, minutes=minutes, size=size, seed=seed)
-    for line in reasons:
+    plan = _stored_plan(source, out, size)
+    distributed.barrier()  # all have looked before one writes
+    if plan is None:
+        plan = make_plan(source, session, minutes=minutes, size=size, seed=seed)
+        if distributed.is_main():
+            write_config(out, kind="chain", config=to_dict(plan), provenance={"device": str(session.device)})
+    else:
+        log.info(f"{out} goes on with the plan it was begun with:")
+    for line in plan.reasons:
         log.info(line)
+    return _run(plan, source, out, session)
+
+
+def _run(plan: Plan, source: Source, out: Path, session: Session) -> Path:
     autoencoder_preset, diffusion_preset = plan.presets
     settings = TrainerConfig(
         out=str(out / "autoencoder"),
         minutes=plan.autoencoder_minutes,
         batch_size=autoencoder_preset.batch_size,
         seed=plan.seed,
-        device=device,
+        device=str(session.device),
     )
+    log.info(f"stage 1 of 3, the autoencoder: {settings.out}")
     checkpoint = train_autoencoder(autoencoder_preset, source, plan.size, settings)
     artifact = read_artifact(checkpoint, kind="autoencoder")
     settings = replace(
@@ -60,54 +74,52 @@ def run_chain(
         minutes=plan.diffusion_minutes,
         batch_size=diffusion_preset.batch_size,
     )
+    log.info(f"stage 2 of 3, the diffusion model: {settings.out}")
     checkpoint = train_diffusion(diffusion_preset, source, artifact, out / "latents", settings, session)
     report = out / "report.html"
     if distributed.is_main():
+        log.info(f"stage 3 of 3, the report: {report}")
         model = load_latent_diffusion(read_artifact(checkpoint))
         with session.autocast():
-            _report(out, report, plan, reasons, source, model.to(session.device))
+            _report(out, report, plan, source, model.to(session.device))
     distributed.barrier()
     return report
 
 
-def _plan(
-    source: Source, out: Path, session: Session, *, minutes: float, size: int | None, seed: int
-) -> tuple[Plan, list[str]]:
-    """Return the plan in ``out`` if there is one, else make one and write it there."""
+def _check_out(out: Path) -> None:
+    """Refuse a folder that holds anything but a chain, before any work is done."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file: choose another --out")
+    if out.exists() and any(out.iterdir()) and not (out / "config.json").exists():
+        raise UserError(f"{out} is not empty and holds no chain: choose another --out")
+
+
+def _stored_plan(source: Source, out: Path, size: int | None) -> Plan | None:
+    """Return the plan that the chain in ``out`` was begun with, if there is one and it suits."""
     path = out / "config.json"
     if not path.exists():
-        if out.exists() and any(out.iterdir()):
-            raise UserError(f"{out} is not empty and holds no chain: choose another --out")
-        plan, reasons = make_plan(source, session, minutes=minutes, size=size, seed=seed)
-        if distributed.is_main():
-            stored = {"plan": to_dict(plan), "reasons": reasons, "fingerprint": source.train.fingerprint}
-            write_config(out, kind="chain", config=stored, provenance={"device": str(session.device)})
-        distributed.barrier()
-        return plan, reasons
+        return None
     stored = read_json(path)
-    if stored.get("kind") != "chain":
-        raise UserError(f"{out} holds a {stored.get('kind')}, not a chain: choose another --out")
-    config = stored["config"]
-    plan = from_dict(Plan, config["plan"], where=str(path))
-    if plan.source != source.name or config["fingerprint"] != source.train.fingerprint:
-        raise UserError(f"{out} was begun on other images ({plan.source}): choose another --out")
+    kind = stored.get("kind") if isinstance(stored, dict) else None
+    if kind != "chain":
+        raise UserError(f"{out} holds no chain but {kind or 'something else'}: choose another --out")
+    plan: Plan = from_dict(Plan, stored.get("config") or {}, where=str(path))
+    if plan.source != source.name:
+        raise UserError(f"{out} was begun on {plan.source}, not on {source.name}: choose another --out")
+    if plan.fingerprint != source.train.fingerprint:
+        raise UserError(f"the images of {plan.source} have changed since {out} was begun: choose another --out")
     if size not in (None, plan.size):
         raise UserError(f"{out} was begun at {plan.size} px, not {size}: choose another --out")
-    return plan, config["reasons"]
+    return plan
 
 
-def _report(out: Path, path: Path, plan: Plan, reasons: list[str], source: Source, model: LatentDiffusion) -> None:
+def _report(out: Path, path: Path, plan: Plan, source: Source, model: LatentDiffusion) -> None:
     reconstructions = judge_autoencoder(model.first_stage, source.held_out)
     judgement = judge_samples(model, source, count=plan.samples, seed=plan.seed, progress=True)
+    styles = draw_styles(model, judgement.samples, plan.seed)
     grid = out / "samples.png"
-    if (styles := style_variations(judgement.samples)) is not None:
-        captions, kinds = styles
-        columns = len(captions) // len(kinds)
-        seeds = [plan.seed + index % columns for index in range(len(captions))]
-        save_png(grid, sample_grid(model.sample(seeds=seeds, caption=captions), columns))
-    else:
-        save_png(grid, sample_grid(judgement.samples.images[:48]))
-    build_report(out, plan, reasons, source, reconstructions, model, judgement).write(path)
+    save_png(grid, styles.grid if styles else sample_grid(judgement.samples.images[:SHOWN]))
+    build_report(out, plan, source, reconstructions, model, judgement, styles).write(path)
     metrics = {
         "reconstruction": reconstructions.metrics,
         "training conditions": judgement.samples.metrics,

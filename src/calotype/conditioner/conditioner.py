@@ -59,6 +59,14 @@ class Conditioner(nn.Module):
         """Names of the fields that condition the model, in order."""
         return tuple(self.embedders)
 
+    def known(self, fields: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+        """Return those ``fields`` that condition the model, with None for values that it cannot take (a new class)."""
+        return {
+            name: [value if embedder.takes(value) else None for value in fields[name]]
+            for name, embedder in self._items()
+            if name in fields
+        }
+
     def prepare(self, fields: Mapping[str, Sequence[Any]], count: int) -> dict[str, Tensor]:
         """Map field values (one per image; a missing field is null everywhere) to tensors on the CPU."""
         return {

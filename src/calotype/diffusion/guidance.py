@@ -14,7 +14,9 @@ from calotype.utils.config import Config
 
 @dataclass(frozen=True)
 class CFG(Config):
-    """Classifier-free guidance, uncond + scale (cond - uncond): scale 1 is off (Eq. 6, arXiv:2207.12598).
+    """Classifier-free guidance, uncond + scale (cond - uncond): scale 1 is off.
+
+    Eq. 6, arXiv:2207.12598, whose w is scale - 1.
 
     x_0 and eps are affine in each other, so guiding both is guiding either. One batched pass evaluates the two
     conditionings; with scale 1 the null one is not evaluated at all.

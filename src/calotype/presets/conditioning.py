@@ -10,7 +10,7 @@ MAX_CLASSES = 1_000
 
 
 def conditioner_for(images: ImageSet, *, channels: int, layers: int) -> ConditionerConfig:
-    """Return a text embedder where there are captions, else a label where there are classes, else nothing.
+    """Return a text embedder where there are captions, else a label where there are 2 to 1,000 classes, else nothing.
 
     The vocabulary is made of the set's captions and keywords (a ``tags`` field).
     """

@@ -38,9 +38,18 @@ class DiffusionPreset:
 
     stage = "diffusion"
 
+    @property
+    def factor(self) -> int:
+        """What height and width of the latents must be multiples of."""
+        return self._network(1, ConditionerConfig()).factor
+
+    def conditioner(self, images: ImageSet) -> ConditionerConfig:
+        """Return the conditioner for the fields of these images."""
+        return conditioner_for(images, channels=self.text_channels, layers=self.text_layers)
+
     def recipe(self, latent_channels: int, images: ImageSet) -> DiffusionRecipeConfig:
         """Return the recipe for latents of this width and the fields of these images."""
-        conditioner = conditioner_for(images, channels=self.text_channels, layers=self.text_layers)
+        conditioner = self.conditioner(images)
         return DiffusionRecipeConfig(
             network=self._network(latent_channels, conditioner),
             conditioner=conditioner,

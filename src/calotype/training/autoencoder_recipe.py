@@ -1,4 +1,4 @@
-"""One training step of an autoencoder: a single forward pass, the generator's update, the discriminator's update."""
+"""One training step of an autoencoder: a single forward pass, from which autoencoder and discriminator both learn."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -77,11 +77,11 @@ class AutoencoderRecipe(Recipe):
         self.loss.config = replace(self.loss.config, disc_start=round(self.config.disc_from * total))
 
     def step(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
-        """Reconstruct once; update the autoencoder, then (once it has joined) the discriminator on the same images.
+        """Reconstruct once; update the autoencoder and, once it has joined, the discriminator from the same images.
 
         The generator's gradient with respect to the reconstructions carries pixels, perception and the discriminator's
         opinion (weighted so that its gradient at the last layer is ``disc_weight`` times that of the rest); the KL goes
-        its own way through the posterior.
+        its own way through the posterior. It is taken before the discriminator moves, and applied after.
         """
         config, images = self.loss.config, batch.images.to(self.model.last_layer)
         channels, height, width = images.shape[1:]

@@ -152,7 +152,7 @@ class DiffusionRecipe(Recipe):
         return self.first_stage.model.normalise(posterior.sample(noise.to(posterior.mean)))
 
     def _fields(self, batch: LatentBatch) -> dict[str, Any]:
-        return {name: batch.fields[name] for name in self.conditioner.fields if name in batch.fields}
+        return self.conditioner.known(batch.fields)
 
     @staticmethod
     def _latent_shape(batch: LatentBatch) -> tuple[int, ...]:

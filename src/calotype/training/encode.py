@@ -17,7 +17,7 @@ from calotype.utils.progress import progress
 
 
 def store_key(artifact: Artifact, loader: Loader) -> str:
-    """Hash everything that stored latents depend on: the encoder's weights, the transform and the images."""
+    """Hash everything that stored latents depend on: the autoencoder's averaged weights, the transform, the images."""
     return digest(artifact.file("autoencoder"), repr(to_dict(loader.transform)), loader.images.fingerprint)
 
 

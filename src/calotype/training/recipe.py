@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from calotype.training.optimiser import OptimiserConfig
 from calotype.training.session import Session
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where batches come from: a pure function of the position in the run."""
 

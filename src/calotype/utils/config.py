@@ -11,7 +11,8 @@ class Config:
 
     Subclasses are ``@dataclass(frozen=True, kw_only=True)``, check themselves in ``__post_init__`` (``ValueError`` that
     names the field) and, where they describe an object, make it with ``build()``. Variants of a choice carry
-    ``kind: Literal["name"] = "name"`` and are united as ``Annotated[A | B, Field(discriminator="kind")]``.
+    ``kind: Literal["name"] = "name"``, which decides what ``from_dict`` makes of ``A | B``; the error for a wrong field
+    is about the right variant alone where the union is ``Annotated[A | B, Field(discriminator="kind")]``.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}

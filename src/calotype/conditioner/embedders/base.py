@@ -23,6 +23,10 @@ class Embedder(nn.Module, ABC):
     dropout: float
 
     @abstractmethod
+    def takes(self, value: Any) -> bool:
+        """Return whether ``value`` is one that ``prepare`` can map; None, the missing value, is not."""
+
+    @abstractmethod
     def prepare(self, values: Sequence[Any]) -> Tensor:
         """Map one value per image to an integer tensor (b, ...) on the CPU; ``None`` maps to the null input.
 

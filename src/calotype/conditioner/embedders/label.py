@@ -42,6 +42,10 @@ class LabelEmbedder(Embedder):
         self.config, self.field, self.dropout = config, config.field, config.dropout
         self.index = {name: index for index, name in enumerate(config.classes)}
 
+    def takes(self, value: Any) -> bool:
+        """Return whether ``value`` names one of the classes."""
+        return value is not None and str(value) in self.index
+
     def prepare(self, values: Sequence[Any]) -> Int[Tensor, " b"]:
         """Map class names to their indices; numbers go by their decimal form."""
         return torch.tensor(

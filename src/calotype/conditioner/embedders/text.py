@@ -72,6 +72,10 @@ class TextEmbedder(Embedder):
         if config.pooled:
             self.pool = nn.Linear(config.channels, config.channels)
 
+    def takes(self, value: Any) -> bool:
+        """Return whether ``value`` is text; words that are not in the vocabulary are left out of it."""
+        return isinstance(value, str)
+
     def prepare(self, values: Sequence[Any]) -> Int[Tensor, "b n"]:
         """Map captions to token ids."""
         for value in values:
