@@ -3,8 +3,8 @@
     .venv/bin/python -m pip install diffusers==0.42.1      (the peer; nothing else needs it)
     .venv/bin/python benchmarks/train_step.py --out docs/results/train_step.json
 
-One process, same threads, same data, AdamW (fused), bf16 autocast where the CPU has it. The variants take turns, one step
-each, so that a noisy machine disturbs all alike; medians of the per-round ratios are printed.
+One process, same threads, same data, AdamW (fused), bf16 autocast where the CPU has it. The variants take turns, one
+step each, so that a noisy machine disturbs all alike; medians of the per-round ratios are printed.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Write the numbers of a finished chain (`calotype run`) as a page of docs/results.
 
-    .venv/bin/python scripts/chain_results.py runs/demo --out docs/results/demo.md
+.venv/bin/python scripts/chain_results.py runs/demo --out docs/results/demo.md
 """
 
 import argparse
@@ -65,7 +65,9 @@ Protocols:
 
 def stage(run: Path, name: str, preset: str) -> str:
     config: dict[str, Any] = json.loads((run / name / "config.json").read_text(encoding="utf-8"))["config"]
-    rates = [row["samples_per_second"] for row in read_metrics(run / name / "metrics.jsonl") if "samples_per_second" in row]
+    rates = [
+        row["samples_per_second"] for row in read_metrics(run / name / "metrics.jsonl") if "samples_per_second" in row
+    ]
     return f"| {name} | {preset} | {config['samples']} | {config['minutes']:.1f} | {rates[-1]:.0f} |"
 
 

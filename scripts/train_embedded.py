@@ -2,8 +2,8 @@
 
     .venv/bin/python scripts/train_embedded.py --autoencoder-minutes 15 --diffusion-minutes 60
 
-Stop it and run it again: it goes on. Weights are stored in half precision (16 MB is the limit); MODEL_CARD.md is written
-from what was measured.
+Stop it and run it again: it goes on. Weights are stored in half precision (16 MB is the limit); MODEL_CARD.md is
+written from what was measured.
 """
 
 import argparse
@@ -34,9 +34,9 @@ Draws 64 px emoji in three styles from a caption: `calotype sample emoji --capti
 
 - **Data**: the {train} training images of the embedded emoji set (Fluent 3D and Flat, MIT; Noto, Apache-2.0; see
   `data/embedded/NOTICE.md`); {held_out} held out. The weights are released under the MIT licence.
-- **Made by**: `scripts/train_embedded.py`; autoencoder preset `{autoencoder}` ({autoencoder_samples} images), diffusion
-  preset `{diffusion}` ({diffusion_samples} images in {diffusion_minutes} minutes on {device}); moving-average weights in
-  half precision, {size:.1f} MB.
+- **Made by**: `scripts/train_embedded.py`; autoencoder preset `{autoencoder}` ({autoencoder_samples} images),
+  diffusion preset `{diffusion}` ({diffusion_samples} images, on {device}); moving averages of the weights in half
+  precision, {size:.1f} MB.
 - **Vocabulary**: the words of the set's names and tags; other words are left out, and said so.
 
 | conditions of | metric | value | real images or chance |
@@ -46,8 +46,8 @@ Draws 64 px emoji in three styles from a caption: `calotype sample emoji --capti
 Reconstruction of {n} held-out images: PSNR {psnr:.2f} dB, SSIM {ssim:.3f}. Copies of training images (see the report's
 protocol): {copies:.1%} of {samples} samples, {held_out_copies:.1%} of held-out real images.
 
-KID-EffLite0 and FD-EffLite0 are distances on EfficientNet-Lite0 features; they are no FID and cannot be compared with one.
-It is a small model of simple pictures: unseen concepts come out as something of the right colour and style at best.
+KID-EffLite0 and FD-EffLite0 are distances on EfficientNet-Lite0 features; they are no FID and cannot be compared with
+one. It is a small model of simple pictures: unseen concepts come out as something of the right style at best.
 """
 
 
@@ -91,8 +91,7 @@ def main() -> None:
         diffusion=second.name,
         autoencoder_samples=samples_seen(out / "autoencoder"),
         diffusion_samples=samples_seen(out / "diffusion"),
-        diffusion_minutes=f"{arguments.diffusion_minutes:g}",
-        device=f"{session.device.type} ({torch.get_num_threads()} threads)",
+        device=f"a {session.device.type.upper()}, torch {torch.__version__}",
         size=size / 1e6,
         rows="\n".join(rows),
         n=found["n"],

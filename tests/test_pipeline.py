@@ -119,7 +119,8 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "too many values for small batches": ({"caption": CAPTIONS[:3], "batch_size": 1}, "one value per seed, 2 of them"),
     "odd size": ({"size": 18}, r"size must be a multiple of 4, not 18x18"),
     "no size": ({"size": 0}, r"size must be a multiple of 4, not 0x0"),
-    "one side odd": ({"size": (16, 6)}, r"size must be a multiple of 4, not 16x6"),
+    "odd height": ({"size": (6, 16)}, r"size must be a multiple of 4, not 6x16"),
+    "odd width": ({"size": (16, 6)}, r"size must be a multiple of 4, not 16x6"),
 }
 
 

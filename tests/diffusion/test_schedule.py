@@ -125,7 +125,7 @@ def test_bad_settings_are_named(make, field):
 
 @dataclass(frozen=True, kw_only=True)
 class Tagged(Config):
-    schedule: Annotated[NoiseSchedules, Field(discriminator="kind")] = Flow()  # noqa: RUF009
+    schedule: Annotated[NoiseSchedules, Field(discriminator="kind")] = Flow()
 
 
 @pytest.mark.parametrize("schedule", [*SCHEDULES, Linear(timesteps=10), ScaledLinear(beta_end=0.01)])

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -7,6 +7,14 @@ import tiny
 from calotype.training.recipe import Recipe
 
 MakeRecipe = Callable[..., Recipe]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _short_previews() -> Iterator[None]:
+    """Every run ends with a preview; two steps are enough for a picture that nobody looks at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("calotype.training.diffusion_recipe.PREVIEW_STEPS", 2)
+        yield
 
 
 @pytest.fixture(scope="session")

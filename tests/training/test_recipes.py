@@ -50,7 +50,7 @@ def test_diffusion_learns_eight_latents(encoded: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def started() -> AutoencoderRecipe:
-    recipe = autoencoder_recipe(disc_from=0.5)
+    recipe = autoencoder_recipe(disc_from=0.5, kl_weight=0.5)
     recipe.start(start_session("cpu", "fp32"), BATCH)
     recipe.begin(40)
     return recipe
@@ -106,6 +106,24 @@ def test_the_step_is_the_gradient_of_the_written_loss(started: AutoencoderRecipe
     assert logs["d_weight"].item() == pytest.approx(weight.item(), rel=1e-4)
     for ours, theirs in zip(taken, expected, strict=True):
         torch.testing.assert_close(ours, theirs * min(1.0, 1 / norm), rtol=1e-3, atol=1e-6)
+
+
+def test_the_diffusion_loss_is_the_written_one(encoded: Path) -> None:
+    """Mean square of output - (noise - x_0) at x_t = (1 - t) x_0 + t noise, every draw from its own stream."""
+    recipe = diffusion_recipe(encoded, dropout=0.0)
+    torch.nn.init.normal_(recipe.network.out[2].weight)
+    recipe.start(start_session("cpu", "fp32"), BATCH)
+    batch, draws = recipe.train.batch(0, BATCH), Draws(3, 20, BATCH, slice(None))
+    mean, logvar = batch.moments.chunk(2, dim=1)
+    raw = mean + (logvar / 2).exp() * draws.normal("posterior", *mean.shape[1:])
+    shift, scale = (torch.tensor(recipe.artifact.config["latent"][name])[:, None, None] for name in ("shift", "scale"))
+    x0, noise = (raw - shift) * scale, draws.normal("noise", *mean.shape[1:])
+    t = draws.make("time", lambda count, generator: torch.rand(count, generator=generator, dtype=torch.float64)).float()
+    x_t = torch.lerp(x0, noise, t[:, None, None, None])
+    captions = recipe.conditioner.prepare_training(batch.fields, BATCH, draws.keys("augment"))
+    slots = recipe.conditioner(captions, {"caption": draws.uniform("drop caption") < 0.2}).slots()
+    expected = (recipe.network(x_t, 1000 * t, **slots) - (noise - x0)).square().mean()
+    torch.testing.assert_close(recipe.step(batch, draws)["loss"], expected.detach())
 
 
 @pytest.mark.parametrize("kind", ["autoencoder", "diffusion"])

@@ -59,6 +59,11 @@ def test_lines_and_checkpoints_at_their_intervals(tmp_path: Path) -> None:
     assert [path.name for path in sorted((tmp_path / "samples").iterdir())] == ["0000000032.png", "0000000040.png"]
 
 
+def test_after_one_step_the_average_is_the_weights(tmp_path: Path) -> None:
+    files = dict(tensor_files(fit(autoencoder_recipe(), tmp_path, samples=4)))
+    assert files["autoencoder_ema.safetensors"] == files["autoencoder.safetensors"]
+
+
 def test_samples_are_rounded_to_whole_batches(tmp_path: Path) -> None:
     assert fit(autoencoder_recipe(), tmp_path / "a", samples=9).name == f"{8:010d}"
     assert fit(autoencoder_recipe(), tmp_path / "b", samples=1).name == f"{4:010d}"

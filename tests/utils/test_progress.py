@@ -32,6 +32,7 @@ def test_a_line_tells_rate_and_time_left_of_this_session(now: list[float], caplo
         assert caplog.messages == []
         now[0] += 10
         bar.advance(100)
+        bar.advance(1)
     assert caplog.messages == ["ae  70 %, 700/1000 images, 10.0/s, 30 s left, loss 0.5"]
 
 

@@ -45,13 +45,22 @@ class Samples:
 
 @dataclass(frozen=True)
 class Judgement:
-    """All that the report shows of the diffusion model: samples for training conditions and for every held-out set."""
+    """All that the report shows of the diffusion model: samples for training conditions and for every held-out set.
 
+    ``fields`` are what the model is conditioned on; without any there are no ``questions``.
+    """
+
+    fields: tuple[str, ...]
     samples: Samples
     questions: dict[str, Samples]
     nearest: Tensor
     copies: dict[str, Any]
     note: str = ""
+
+    @property
+    def sets(self) -> dict[str, Samples]:
+        """All sets of samples by what they were drawn for."""
+        return {"training conditions" if self.fields else "no conditions": self.samples, **self.questions}
 
 
 def judge_autoencoder(autoencoder: TrainedAutoencoder, images: ImageSet, limit: int = 512) -> Reconstructions:
@@ -75,7 +84,7 @@ def judge_samples(
     asked = train.at(order.indices(0, count))
     images = _draw(model, asked.fields, count, seed, progress)
     questions = {}
-    for name, held_out in source.questions.items():
+    for name, held_out in source.questions.items() if model.conditioner.fields else ():
         batch = loader(held_out, model.first_stage.size, 0).at(range(min(len(held_out), MOST_ASKED)))
         questions[name] = batch, _draw(model, batch.fields, len(batch), seed, progress)
 
@@ -94,6 +103,7 @@ def judge_samples(
 
     nearest = nearest_images(images, real.images).indices[:, 0]
     return Judgement(
+        fields=model.conditioner.fields,
         samples=Samples(images, asked.fields, asked.images, measured(images, asked.fields, own.images, own.fields)),
         questions={
             name: Samples(drawn, batch.fields, batch.images, measured(drawn, batch.fields, batch.images, batch.fields))

@@ -55,7 +55,10 @@ def make_plan(source: Source, session: Session, *, minutes: float, size: int | N
     multiple = AUTOENCODERS[autoencoder].autoencoder.factor * DIFFUSION[diffusion].factor
     if chosen % multiple:
         raise UserError(f"--size must be a multiple of {multiple} for {autoencoder} and {diffusion}, not {chosen}")
-    autoencoder_minutes, diffusion_minutes = AUTOENCODER_SHARE * minutes, (1 - AUTOENCODER_SHARE - REPORT_SHARE) * minutes
+    autoencoder_minutes, diffusion_minutes = (
+        AUTOENCODER_SHARE * minutes,
+        (1 - AUTOENCODER_SHARE - REPORT_SHARE) * minutes,
+    )
     machine = f"{'a GPU' if gpu else 'a CPU'} in {'bf16' if session.bf16 else 'fp32'}"
     reasons = (
         f"{len(source.train)} images to train on, {_conditions(source, DIFFUSION[diffusion])}",
@@ -104,7 +107,7 @@ def _choose_presets(size: int, minutes: float, *, gpu: bool) -> tuple[str, str, 
     if not gpu and minutes < 1:
         return "kl-f8-debug", "ldm-debug", " (a debug size: do not expect pictures)"
     if gpu and size >= 128 and minutes >= 60:
-        return "kl-f8-small", "ldm-base", ""
+        return "kl-f8", "ldm-base", ""
     return "kl-f4-small", "ldm-small", ""
 
 

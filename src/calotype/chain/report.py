@@ -1,44 +1,44 @@
 """The report of a chain: what went in, what came out, in pictures and numbers."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from calotype.chain.judge import Judgement, Reconstructions, Samples, conditions
+from calotype.chain.judge import Judgement, Reconstructions, Samples
 from calotype.chain.plan import Plan
 from calotype.chain.source import Source
 from calotype.chain.stages import loader
-from calotype.diffusion import CFG
-from calotype.evaluation import Fact, Picture, Report, Section, Table, histogram, loss_curves, side_by_side
-from calotype.pipeline import GUIDANCE, STEPS, LatentDiffusion
+from calotype.chain.variations import COLUMNS, Variations
+from calotype.evaluation import Fact, Picture, Report, Section, Table, loss_curves, side_by_side
+from calotype.pipeline import GUIDANCE, STEPS
 from calotype.training.logs import read_metrics
 from calotype.utils.images import image_grid
 
-COLUMNS, WIDTH = 12, 960
-SCALES = (1.0, 2.0, 3.0, 5.0)
+WIDTH = 960
 
 
 def build_report(
     folder: Path,
     plan: Plan,
-    reasons: list[str],
     source: Source,
     reconstructions: Reconstructions,
-    model: LatentDiffusion,
     judgement: Judgement,
+    guidance: Variations | None,
+    styles: Variations | None,
 ) -> Report:
     """Assemble the report of the chain in ``folder``."""
     return Report(
         title=f"calotype: {source.name}",
         summary=_facts(source, reconstructions, judgement, folder),
         sections=[
-            _data(source, plan, reasons),
+            _data(source, plan),
             _autoencoder(folder, reconstructions),
             _diffusion(folder, judgement),
-            *_variations(model, judgement.samples, plan.seed),
+            *_guidance(guidance),
+            *_styles(styles),
             *(_question(name, samples) for name, samples in judgement.questions.items()),
             _nearest(judgement),
             _numbers(judgement),
@@ -51,6 +51,11 @@ def sample_grid(images: Tensor, columns: int = COLUMNS) -> np.ndarray:
     return image_grid(images, columns=min(columns, len(images)))
 
 
+def _picture(caption: str, pixels: np.ndarray) -> Picture:
+    """Show a grid as wide as the page, but few images no more than twice their size."""
+    return Picture(caption, pixels, min(WIDTH, 2 * pixels.shape[1]))
+
+
 def _facts(source: Source, reconstructions: Reconstructions, judgement: Judgement, folder: Path) -> list[Fact]:
     facts = [
         Fact(f"{len(source.train)}", "training images", f"{len(source.held_out)} held out"),
@@ -59,18 +64,14 @@ def _facts(source: Source, reconstructions: Reconstructions, judgement: Judgemen
     metrics = judgement.samples.metrics
     if metrics:
         facts.append(Fact(f"{metrics['kid']['value']:.3f}", metrics["kid"]["name"], "samples against training images"))
-        if "caption_agreement" in metrics:
-            top = metrics["caption_agreement"]["top_10"]
-            facts.append(
-                Fact(
-                    f"{top['value']:.0%}",
-                    "caption agreement",
-                    f"own image in the nearest 10; chance {top['chance']:.1%}",
-                )
-            )
-        if "style_agreement" in metrics:
-            style = metrics["style_agreement"]
-            facts.append(Fact(f"{style['value']:.0%}", "style agreement", f"chance {style['chance']:.0%}"))
+        if agreement := metrics.get("caption_agreement"):
+            most = max(int(name.removeprefix("top_")) for name in agreement if name.startswith("top_"))
+            top = agreement[f"top_{most}"]
+            note = f"own image in the nearest {most}; chance {top['chance']:.1%}"
+            facts.append(Fact(f"{top['value']:.0%}", "caption agreement", note))
+        for label in ("style", "class"):
+            if found := metrics.get(f"{label}_agreement"):
+                facts.append(Fact(f"{found['value']:.0%}", f"{label} agreement", f"chance {found['chance']:.0%}"))
     for stage in ("autoencoder", "diffusion"):
         rows = [row for row in read_metrics(folder / stage / "metrics.jsonl") if "samples_per_second" in row]
         if rows:
@@ -80,11 +81,11 @@ def _facts(source: Source, reconstructions: Reconstructions, judgement: Judgemen
     return facts
 
 
-def _data(source: Source, plan: Plan, reasons: list[str]) -> Section:
+def _data(source: Source, plan: Plan) -> Section:
     train = loader(source.train, plan.size, plan.seed)
     shown = train.order.indices(0, min(2 * COLUMNS, len(train)))
-    picture = Picture("Images drawn at random from the training set.", sample_grid(train.at(shown).images), WIDTH)
-    return Section("Data and plan", "\n\n".join(reasons), [picture])
+    picture = _picture("Images drawn at random from the training set.", sample_grid(train.at(shown).images))
+    return Section("Data and plan", "\n\n".join(plan.reasons), [picture])
 
 
 def _autoencoder(folder: Path, found: Reconstructions) -> Section:
@@ -100,26 +101,28 @@ def _autoencoder(folder: Path, found: Reconstructions) -> Section:
     return Section(
         "Autoencoder",
         "Held-out images above, their reconstructions below.",
-        [Picture("Held-out originals and reconstructions.", pairs, WIDTH), *curves],
+        [_picture("Held-out originals and reconstructions.", pairs), *curves],
         [table],
     )
 
 
 def _diffusion(folder: Path, judgement: Judgement) -> Section:
     samples = judgement.samples
-    picture = Picture(
+    conditions = "conditions of training images drawn at random" if judgement.fields else "without conditions"
+    picture = _picture(
         f"The first {min(len(samples.images), 4 * COLUMNS)} samples, none left out: {STEPS} steps of DPM-Solver++(2M), "
-        "conditions of training images drawn at random.",
+        f"{conditions}.",
         sample_grid(samples.images[: 4 * COLUMNS]),
-        WIDTH,
     )
     curves = _curves(folder / "diffusion", {"train/loss": "training"}, {"validation/loss": "held-out, fixed noise"})
-    return Section("Diffusion model", _asked(samples), [picture, *curves])
+    return Section("Diffusion model", _asked(samples, judgement.fields), [picture, *curves])
 
 
-def _asked(samples: Samples) -> str:
-    captions = [caption for caption in samples.fields.get("caption", [])[:COLUMNS] if caption]
-    return f"The first row asks for: {'; '.join(captions)}." if captions else ""
+def _asked(samples: Samples, fields: Sequence[str]) -> str:
+    """Say what the first row of samples was asked to show."""
+    rows = [[values[row] for name, values in samples.fields.items() if name in fields] for row in range(COLUMNS)]
+    asked = [" ".join(str(value) for value in row if value is not None) for row in rows]
+    return f"The first row asks for: {'; '.join(text or 'anything' for text in asked)}." if any(asked) else ""
 
 
 def _curves(run: Path, training: dict[str, str], validation: dict[str, str]) -> list[Picture]:
@@ -134,54 +137,30 @@ def _curves(run: Path, training: dict[str, str], validation: dict[str, str]) -> 
     return pictures
 
 
-def _variations(model: LatentDiffusion, samples: Samples, seed: int) -> list[Section]:
-    rows = slice(0, min(COLUMNS, len(samples.images)))
-    fields = conditions(model, samples.fields, rows)
-    if not fields:
+def _guidance(varied: Variations | None) -> list[Section]:
+    if varied is None:
         return []
-    seeds = range(seed, seed + len(samples.images[rows]))
-    strips = [model.sample(seeds=seeds, guidance=CFG(scale), **fields) for scale in SCALES]
-    scales = ", ".join(f"{scale:g}" for scale in SCALES)
-    sections = [
-        Section(
-            "Guidance",
-            f"The same seeds and conditions with guidance {scales}, from top to bottom; 1 is no guidance, "
-            f"{GUIDANCE:g} the default.",
-            [Picture("Guidance from low to high.", sample_grid(torch.cat(strips)), WIDTH)],
-        )
-    ]
-    if (styles := style_variations(samples)) is not None:
-        captions, names = styles
-        drawn = model.sample(
-            seeds=[seed + i % (len(captions) // len(names)) for i in range(len(captions))], caption=captions
-        )
-        sections.append(
-            Section(
-                "Style variations",
-                f"The same concept and seed in every style, from top to bottom: {', '.join(names)}.",
-                [Picture("One column, one concept.", sample_grid(drawn, len(captions) // len(names)), WIDTH)],
-            )
-        )
-    return sections
+    text = (
+        f"The same seeds and conditions with guidance {', '.join(varied.rows)}, from top to bottom; 1 is no guidance, "
+        f"{GUIDANCE:g} the default."
+    )
+    return [Section("Guidance", text, [_picture("Guidance from low to high.", varied.grid)])]
 
 
-def style_variations(samples: Samples, columns: int = COLUMNS) -> tuple[list[str], list[str]] | None:
-    """Return captions of up to ``columns`` concepts in every style, row by row, where there are names and styles."""
-    names, styles = samples.fields.get("name"), samples.fields.get("style")
-    if not names or not styles or "caption" not in samples.fields:
-        return None
-    concepts = list(dict.fromkeys(name for name in names if name))[:columns]
-    kinds = sorted({style for style in styles if style})
-    return [f"{concept}, {style} style" for style in kinds for concept in concepts], kinds
+def _styles(varied: Variations | None) -> list[Section]:
+    if varied is None:
+        return []
+    text = f"The same concept and seed in every style, from top to bottom: {', '.join(varied.rows)}."
+    return [Section("Style variations", text, [_picture("One column, one concept.", varied.grid)])]
 
 
 def _question(name: str, samples: Samples) -> Section:
     shown = slice(0, 2 * COLUMNS)
     pairs = side_by_side(samples.real[shown], samples.images[shown], COLUMNS)
     return Section(
-        f"Held out: {name}",
-        "Above the real images, which training never saw; below samples for their conditions.",
-        [Picture(name, pairs, WIDTH)],
+        name.capitalize(),
+        "Above real images, which training never saw; below samples for their conditions.",
+        [_picture(f"Real images and samples: {name}.", pairs)],
     )
 
 
@@ -198,23 +177,23 @@ def _nearest(judgement: Judgement) -> Section:
         f"{copies['protocol']} Threshold: {copies['threshold']:g}.",
     )
     text = "Samples above, below each its nearest training image: are they copies?"
-    return Section(
-        "Nearest training images", text, [Picture("Samples and nearest training images.", pairs, WIDTH)], [table]
-    )
+    return Section("Nearest training images", text, [_picture("Samples and nearest training images.", pairs)], [table])
 
 
 def _numbers(judgement: Judgement) -> Section:
     if judgement.note:
         return Section("Numbers", judgement.note)
-    sets = {"training conditions": judgement.samples, **judgement.questions}
     rows: list[tuple[Any, ...]] = []
-    protocols: list[str] = []
-    for name, samples in sets.items():
+    methods: list[str] = []
+    for name, samples in judgement.sets.items():
         for label, value, chance, protocol in metric_rows(samples.metrics or {}):
             rows.append((name, label, value, chance, len(samples.images)))
-            protocols.append(protocol)
+            methods.append(protocol.rpartition("). ")[2])  # without the numbers of images, which differ from row to row
+    if not rows:
+        return Section("Numbers", "Too few images to measure samples.")
     table = Table(("samples for", "metric", "value", "real images or chance", "samples"), rows)
-    return Section("Numbers", "\n\n".join(dict.fromkeys(protocols)), [], [table])
+    notes = "\n\n".join(dict.fromkeys(methods))
+    return Section("Numbers", f"{notes}\n\nmetrics.json has each number with its full protocol.", [], [table])
 
 
 def metric_rows(metrics: dict[str, Any]) -> list[tuple[str, float, float | None, str]]:
@@ -237,11 +216,3 @@ def metric_rows(metrics: dict[str, Any]) -> list[tuple[str, float, float | None,
         if found := metrics.get(f"{label}_agreement"):
             rows.append((f"{label} agreement", found["value"], found["chance"], found["protocol"]))
     return rows
-
-
-def psnr_histogram(found: Reconstructions) -> bytes:
-    """Return a histogram of PSNR per image as PNG."""
-    from calotype.evaluation import psnr
-
-    values = psnr(found.originals, found.reconstructions).tolist()
-    return histogram({"held-out images": values}, "PSNR (dB)")

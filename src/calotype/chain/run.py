@@ -7,9 +7,10 @@ from pathlib import Path
 from calotype.artifact import read_artifact, write_config
 from calotype.chain.judge import judge_autoencoder, judge_samples
 from calotype.chain.plan import Plan, make_plan
-from calotype.chain.report import build_report, draw_styles, metric_rows, sample_grid
+from calotype.chain.report import build_report, metric_rows, sample_grid
 from calotype.chain.source import Source, open_source
 from calotype.chain.stages import train_autoencoder, train_diffusion
+from calotype.chain.variations import draw_guidance, draw_styles
 from calotype.pipeline import LatentDiffusion, load_latent_diffusion
 from calotype.training.session import Session, start_session
 from calotype.training.trainer import TrainerConfig
@@ -102,7 +103,7 @@ def _stored_plan(source: Source, out: Path, size: int | None) -> Plan | None:
     stored = read_json(path)
     kind = stored.get("kind") if isinstance(stored, dict) else None
     if kind != "chain":
-        raise UserError(f"{out} holds no chain but {kind or 'something else'}: choose another --out")
+        raise UserError(f"{out} holds no chain but another thing ({kind}): choose another --out")
     plan: Plan = from_dict(Plan, stored.get("config") or {}, where=str(path))
     if plan.source != source.name:
         raise UserError(f"{out} was begun on {plan.source}, not on {source.name}: choose another --out")
@@ -116,22 +117,22 @@ def _stored_plan(source: Source, out: Path, size: int | None) -> Plan | None:
 def _report(out: Path, path: Path, plan: Plan, source: Source, model: LatentDiffusion) -> None:
     reconstructions = judge_autoencoder(model.first_stage, source.held_out)
     judgement = judge_samples(model, source, count=plan.samples, seed=plan.seed, progress=True)
-    styles = draw_styles(model, judgement.samples, plan.seed)
-    grid = out / "samples.png"
-    save_png(grid, styles.grid if styles else sample_grid(judgement.samples.images[:SHOWN]))
-    build_report(out, plan, source, reconstructions, model, judgement, styles).write(path)
+    guidance, styles = (draw(model, judgement.samples, plan.seed) for draw in (draw_guidance, draw_styles))
+    shown = judgement.samples.images[:SHOWN]
+    save_png(
+        out / "samples.png", styles.grid if styles and len(styles.images) >= len(shown) // 2 else sample_grid(shown)
+    )
+    build_report(out, plan, source, reconstructions, judgement, guidance, styles).write(path)
     metrics = {
         "reconstruction": reconstructions.metrics,
-        "training conditions": judgement.samples.metrics,
         "copies": judgement.copies,
-        **{name: samples.metrics for name, samples in judgement.questions.items()},
+        **{name: samples.metrics for name, samples in judgement.sets.items()},
     }
     write_json(out / "metrics.json", metrics)
     found = reconstructions.metrics
     log.info(f"reconstruction PSNR {found['psnr']:.2f} dB on {found['n']} held-out images")
-    for name, samples in {"training conditions": judgement.samples, **judgement.questions}.items():
+    for name, samples in judgement.sets.items():
         for label, value, scale, _ in metric_rows(samples.metrics or {}):
             log.info(
                 f"{name}: {label} {value:.3f}" + (f" (real images or chance {scale:.3f})" if scale is not None else "")
             )
-    log.info(f"samples: {grid}")

@@ -80,4 +80,4 @@ def _folder(path: Path) -> Source:
     train, held_out = split(scan.images)
     notes.append(f"{len(held_out)} of {len(scan.images)} images held out")
     sides = sorted(min(info.width, info.height) for info in scan.infos)
-    return Source(train, held_out, {"held-out images": held_out}, notes, sides[len(sides) // 2])
+    return Source(train, held_out, {"unseen images": held_out}, notes, sides[len(sides) // 2])

@@ -10,7 +10,7 @@ from calotype.data.image_set import ImageSet
 from calotype.data.latents import LatentLoader
 from calotype.data.loader import Loader
 from calotype.data.transforms import Transform
-from calotype.pipeline import load_autoencoder
+from calotype.pipeline import TrainedAutoencoder, load_autoencoder
 from calotype.presets import AutoencoderPreset, DiffusionPreset
 from calotype.training.autoencoder_recipe import AutoencoderRecipe
 from calotype.training.diffusion_recipe import DiffusionRecipe
@@ -21,9 +21,14 @@ from calotype.utils import distributed
 from calotype.utils.errors import UserError
 
 
-def train_autoencoder(preset: AutoencoderPreset, source: Source, size: int, settings: TrainerConfig) -> Path:
-    """Train an autoencoder on the source's images at ``size`` px; return its last checkpoint."""
-    config = preset.recipe(source.train.pixel_format, size)
+def train_autoencoder(
+    preset: AutoencoderPreset, source: Source, size: int, settings: TrainerConfig, vgg16: str | None = None
+) -> Path:
+    """Train an autoencoder on the source's images at ``size`` px; return its last checkpoint.
+
+    ``vgg16`` is a file of VGG16 weights for the perceptual loss.
+    """
+    config = preset.recipe(source.train.pixel_format, size, vgg16)
     if size % config.autoencoder.factor:
         raise UserError(f"--size must be a multiple of {config.autoencoder.factor} for {preset.name}, not {size}")
     train, held_out = loader(source.train, size, settings.seed), loader(source.held_out, size, settings.seed)
@@ -40,11 +45,17 @@ def train_diffusion(
     session: Session,
 ) -> Path:
     """Encode the source's images (once) and train a diffusion model on the latents; return its last checkpoint."""
+    first_stage = load_autoencoder(autoencoder)
+    config = preset.recipe(first_stage.model.latent_channels, source.train)
+    multiple = first_stage.model.factor * config.network.factor
+    if first_stage.size % multiple:
+        raise UserError(
+            f"{preset.name} on this autoencoder needs images of a multiple of {multiple} px, not {first_stage.size}"
+        )
     train, held_out = (
         latent_loader(autoencoder, images, latents, settings.seed, session)
         for images in (source.train, source.held_out)
     )
-    config = preset.recipe(autoencoder.config["autoencoder"]["latent_channels"], source.train)
     torch.manual_seed(settings.seed)
     return Trainer(settings).fit(DiffusionRecipe(config, autoencoder, train, held_out), train)
 
@@ -53,16 +64,25 @@ def latent_loader(artifact: Artifact, images: ImageSet, folder: Path, seed: int,
     """Return the latents of ``images``, encoding what the store under ``folder`` lacks (on the main process)."""
     source = loader(images, int(artifact.config["size"]), seed)
     first_stage = load_autoencoder(artifact)
-    if images.pixel_format != first_stage.pixel_format:
-        raise UserError(
-            f"{images.source} has {images.pixel_format}, the autoencoder was trained on {first_stage.pixel_format}"
-        )
+    check_pixels(images, first_stage)
     key = store_key(artifact, source)
     if distributed.is_main():
         encode_latents(first_stage.model, source, folder, key, session)
     distributed.barrier()
     moments = encode_latents(first_stage.model, source, folder, key, session, quiet=True)
     return LatentLoader(moments, images.records, seed)
+
+
+def check_pixels(images: ImageSet, autoencoder: TrainedAutoencoder) -> None:
+    """Refuse images of another pixel format than the autoencoder was trained on.
+
+    Raises:
+        UserError: says what both have.
+    """
+    if images.pixel_format != autoencoder.pixel_format:
+        raise UserError(
+            f"{images.source} has {images.pixel_format}, but the model was trained on {autoencoder.pixel_format}"
+        )
 
 
 def loader(images: ImageSet, size: int, seed: int) -> Loader:

@@ -35,10 +35,9 @@ def run(arguments: list[str]) -> int:
     words = 2 if " ".join(arguments[:2]) in VERBS else 1
     verb = " ".join(arguments[:words])
     if verb not in VERBS:
-        import difflib
+        from calotype.utils.errors import nearest
 
-        near = difflib.get_close_matches(verb, VERBS, n=1)
-        print(f"calotype: unknown verb {verb!r}.{f' Did you mean {near[0]!r}?' if near else ''}", file=sys.stderr)
+        print(f"calotype: unknown verb {verb!r}.{nearest(verb, VERBS)} `calotype --help` lists them", file=sys.stderr)
         return USAGE
     from calotype.cli.command import execute
 

@@ -47,6 +47,9 @@ def _call(verb: str, call: Callable[[], None]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"calotype {verb}: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        return 2
     except Exception as error:
         from calotype.training.interrupt import Interrupted
         from calotype.training.trainer import TrainingError
@@ -74,11 +77,13 @@ def _deferred(command: Callable[..., None]) -> Callable[..., Callable[[], None]]
 
 
 def _one_line(text: str) -> str:
-    """Flatten the parser's box to its message: the first lines, without frames and help texts."""
-    lines = [re.sub(r"[╭╮╰╯│─]+", " ", line).strip() for line in text.splitlines()]
+    """Flatten the parser's box to its message and its suggestions, without frames and help texts (indented deeper)."""
     kept: list[str] = []
-    for line in lines[1:]:
-        if (not line and kept) or line.startswith(("Argument helptext", "For full helptext")):
+    for line in text.splitlines()[1:]:
+        inside = re.sub("[╭╮╰╯│─]", "", line)
+        if inside.strip().startswith(("Got errors", "Argument helptext", "For full helptext")):
             break
-        kept += [line] if line else []
-    return re.sub(r"\s+", " ", " ".join(kept)) or "bad arguments"
+        if not inside.startswith(" " * 9):
+            kept.append(inside.strip())
+    message = " ".join(" ".join(kept).split()) or "bad arguments"
+    return re.sub(r"no type matching (?:{None}\|)?(\S+) could be instantiated from \[(.*?)\]", r"\2 is not \1", message)

@@ -1,13 +1,13 @@
 """``calotype evaluate``."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
 
 def command(
-    model: tyro.conf.Positional[str],
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")],
     /,
     *,
     data: str,
@@ -30,21 +30,23 @@ def command(
         device: Where to compute: auto, cpu, cuda, mps.
     """
     from calotype.artifact import read_artifact
-    from calotype.chain.judge import judge_autoencoder, judge_samples
+    from calotype.chain.judge import MOST_REAL, judge_autoencoder, judge_samples
     from calotype.chain.report import metric_rows
     from calotype.chain.source import open_source
+    from calotype.chain.stages import check_pixels
+    from calotype.cli.values import model_folder
     from calotype.pipeline import LatentDiffusion, load_autoencoder, load_latent_diffusion
-    from calotype.presets.embedded import embedded_model
     from calotype.training.session import start_session
     from calotype.utils.errors import UserError
     from calotype.utils.files import write_json
 
-    if samples < 3:
-        raise UserError(f"--samples must be at least 3, not {samples}")
-    folder = embedded_model() if model == "emoji" and not Path(model).exists() else Path(model)
-    artifact = read_artifact(folder)
-    session, source = start_session(device), open_source(data)
+    if not 3 <= samples <= MOST_REAL:
+        raise UserError(f"--samples must be between 3 and {MOST_REAL}, not {samples}")
+    artifact = read_artifact(model_folder(model))
     autoencoder = load_autoencoder(artifact)
+    session, source = start_session(device), open_source(data)
+    check_pixels(source.train, autoencoder)
+    autoencoder.model.to(session.device)
     found = judge_autoencoder(autoencoder, source.held_out).metrics
     print(
         f"reconstruction: PSNR {found['psnr']:.2f} dB, SSIM {found.get('ssim', float('nan')):.3f}, {found['n']} images"
@@ -55,7 +57,7 @@ def command(
         judgement = judge_samples(ldm, source, count=samples, seed=seed, progress=True)
         if judgement.note:
             print(judgement.note)
-        for name, drawn in {"training conditions": judgement.samples, **judgement.questions}.items():
+        for name, drawn in judgement.sets.items():
             results[name] = drawn.metrics
             for label, value, scale, _ in metric_rows(drawn.metrics or {}):
                 print(

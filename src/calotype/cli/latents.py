@@ -1,11 +1,19 @@
 """``calotype latents``."""
 
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
 
-def command(data: tyro.conf.Positional[str], /, *, autoencoder: Path, out: Path, device: str = "auto") -> None:
+def command(
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")],
+    /,
+    *,
+    autoencoder: Path,
+    out: Path,
+    device: str = "auto",
+) -> None:
     """Encode images with a trained autoencoder and store the posterior moments. Stop it, call it again: it goes on.
 
     Training does this by itself; here it can be done ahead. The store is keyed by the autoencoder's weights, the

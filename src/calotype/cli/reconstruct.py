@@ -1,12 +1,13 @@
 """``calotype reconstruct``."""
 
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
 
 def command(
-    model: tyro.conf.Positional[Path],
+    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")],
     /,
     *,
     data: str,
@@ -27,21 +28,20 @@ def command(
 
     from calotype.artifact import read_artifact
     from calotype.chain.source import open_images
-    from calotype.chain.stages import loader
+    from calotype.chain.stages import check_pixels, loader
+    from calotype.cli.values import check_positive
     from calotype.evaluation import reconstruction_metrics, side_by_side
     from calotype.pipeline import load_autoencoder
     from calotype.training.session import start_session
-    from calotype.utils.errors import UserError
     from calotype.utils.images import save_png
 
+    check_positive(most=most)
     autoencoder = load_autoencoder(read_artifact(model))
     session, images = start_session(device), open_images(data)
-    if images.pixel_format != autoencoder.pixel_format:
-        raise UserError(f"{data} has pixels {images.pixel_format}, the model was trained on {autoencoder.pixel_format}")
+    check_pixels(images, autoencoder)
     autoencoder.model.to(session.device)
     originals = loader(images, autoencoder.size, 0).at(range(min(most, len(images)))).images
-    parts = [autoencoder.reconstruct(part.to(session.device)).cpu() for part in originals.split(32)]
-    reconstructions = torch.cat(parts)
+    reconstructions = torch.cat([autoencoder.reconstruct(part) for part in originals.split(32)])
     pixels, _ = autoencoder.pixel_format.to_file(reconstructions)
     for record, picture in zip(images.records, pixels, strict=False):
         save_png((out / record.name).with_suffix(".png"), picture)

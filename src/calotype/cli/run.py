@@ -1,12 +1,13 @@
 """``calotype run``."""
 
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
 
 def command(
-    source: tyro.conf.Positional[str],
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")],
     /,
     *,
     out: Path,
@@ -29,13 +30,18 @@ def command(
         seed: Seed of everything that is random.
         device: Where to compute: auto, cpu, cuda, mps.
     """
+    from calotype.artifact import read_artifact
     from calotype.chain.run import run_chain
+    from calotype.cli.values import check_positive, check_seed
     from calotype.utils.distributed import is_main, process_group
 
+    check_positive(minutes=minutes)
+    check_seed(seed)
     with process_group():
         report = run_chain(source, out, minutes=minutes, size=size, seed=seed, device=device)
         if is_main():
+            fields = {embedder["field"] for embedder in read_artifact(out).config["conditioner"]["embedders"]}
+            asked = ' --caption "..."' if "caption" in fields else " --label ..." if "class" in fields else ""
+            print(f"samples: {out / 'samples.png'}")
             print(f"report: {report}")
-            print(
-                f'draw more: calotype sample {out} --seeds 0-15 --grid grid.png (--caption "..." if it takes captions)'
-            )
+            print(f"draw more: calotype sample {out}{asked} --seeds 0-15 --grid grid.png")

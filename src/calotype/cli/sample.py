@@ -1,13 +1,14 @@
 """``calotype sample``."""
 
+import math
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
 
 def command(
-    model: tyro.conf.Positional[str],
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")],
     /,
     *,
     caption: str | None = None,
@@ -41,10 +42,9 @@ def command(
         raw: Take the last weights instead of their moving average.
     """
     from calotype.artifact import read_artifact
-    from calotype.cli.values import parse_seeds
+    from calotype.cli.values import check_positive, model_folder, parse_seeds
     from calotype.diffusion import CFG
     from calotype.pipeline import LatentDiffusion, load_latent_diffusion
-    from calotype.presets.embedded import embedded_model
     from calotype.training.session import start_session
     from calotype.utils.errors import UserError
     from calotype.utils.images import image_grid, save_png
@@ -52,10 +52,12 @@ def command(
     numbers = parse_seeds(seeds)
     if not 1 <= steps <= 1000:
         raise UserError(f"--steps must be between 1 and 1000, not {steps}")
-    if columns < 1:
-        raise UserError(f"--columns must be at least 1, not {columns}")
-    folder = embedded_model() if model == "emoji" and not Path(model).exists() else Path(model)
-    artifact = read_artifact(folder, kind=LatentDiffusion.kind)
+    check_positive(columns=columns)
+    if grid is not None and grid.suffix.lower() != ".png":
+        raise UserError(f"--grid writes a PNG: give a name that ends in .png, not {grid.name!r}")
+    if guidance is not None and not math.isfinite(guidance):
+        raise UserError(f"--guidance must be a number, not {guidance}")
+    artifact = read_artifact(model_folder(model), kind=LatentDiffusion.kind)
     ldm = load_latent_diffusion(artifact, weights="raw" if raw else "ema").to(start_session(device).device)
     fields: dict[str, Any] = {
         name: [value] * len(numbers) for name, value in (("caption", caption), ("class", label)) if value is not None

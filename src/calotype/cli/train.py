@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -10,7 +10,7 @@ log = logging.getLogger("calotype")
 
 
 def command(
-    preset: tyro.conf.Positional[str],
+    preset: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PRESET")],
     /,
     *,
     data: str,
@@ -23,6 +23,7 @@ def command(
     seed: int = 0,
     device: str = "auto",
     precision: Literal["auto", "bf16", "fp32"] = "auto",
+    vgg16: Path | None = None,
 ) -> None:
     """Train one stage by a preset (`calotype presets` lists them). The same command goes on where it was stopped.
 
@@ -43,11 +44,14 @@ def command(
         seed: Seed of everything that is random.
         device: Where to compute: auto, cpu, cuda, mps.
         precision: auto takes bf16 where the hardware has it.
+        vgg16: File of VGG16 weights (LPIPS's own or torchvision's, .pth or .safetensors) for the perceptual loss of an
+            autoencoder, as in the reference; by default it is what the preset has.
     """
     from calotype.artifact import read_artifact
     from calotype.chain.plan import choose_size
     from calotype.chain.source import open_source
     from calotype.chain.stages import train_autoencoder, train_diffusion
+    from calotype.cli.values import check_positive, check_seed
     from calotype.presets import AutoencoderPreset, find_preset
     from calotype.training.session import start_session
     from calotype.training.trainer import TrainerConfig
@@ -57,20 +61,25 @@ def command(
     chosen = find_preset(preset)
     if chosen.stage == "diffusion" and autoencoder is None:
         raise UserError(f"{preset} trains on latents: name an autoencoder with --autoencoder")
+    if chosen.stage == "diffusion" and (size is not None or vgg16 is not None):
+        raise UserError(
+            f"{preset} takes its size from the autoencoder and has no perceptual loss: leave --size and --vgg16 out"
+        )
     if chosen.stage == "autoencoder" and autoencoder is not None:
         raise UserError(f"{preset} is itself an autoencoder: leave --autoencoder out")
-    try:
-        settings = TrainerConfig(
-            out=str(out),
-            samples=samples,
-            minutes=10.0 if samples is None and minutes is None else minutes,
-            batch_size=batch_size or chosen.batch_size,
-            seed=seed,
-            device=device,
-            precision=precision,
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    if samples is not None and minutes is not None:
+        raise UserError("give either --samples or --minutes")
+    check_positive(samples=samples, minutes=minutes, batch_size=batch_size)
+    check_seed(seed)
+    settings = TrainerConfig(
+        out=str(out),
+        samples=samples,
+        minutes=10.0 if samples is None and minutes is None else minutes,
+        batch_size=batch_size or chosen.batch_size,
+        seed=seed,
+        device=device,
+        precision=precision,
+    )
     artifact = None if autoencoder is None else read_artifact(autoencoder, kind="autoencoder")
     with process_group():
         session = start_session(device, precision)
@@ -80,7 +89,7 @@ def command(
         if isinstance(chosen, AutoencoderPreset):
             pixels, reason = choose_size(source, size, gpu=session.device.type != "cpu")
             log.info(f"{pixels} px: {reason}")
-            checkpoint = train_autoencoder(chosen, source, pixels, settings)
+            checkpoint = train_autoencoder(chosen, source, pixels, settings, None if vgg16 is None else str(vgg16))
         else:
             assert artifact is not None
             checkpoint = train_diffusion(chosen, source, artifact, out / "latents", settings, session)

@@ -1,5 +1,8 @@
 """Values that several verbs take."""
 
+import math
+from pathlib import Path
+
 from calotype.utils.errors import UserError
 
 MOST_SEEDS = 100_000
@@ -21,3 +24,35 @@ def parse_seeds(text: str) -> list[int]:
             raise UserError(f"--seeds: {part.strip()!r} is an empty range, or more than {MOST_SEEDS} seeds")
         seeds += range(low, high + 1)
     return seeds
+
+
+def check_positive(**options: float | None) -> None:
+    """Refuse options (by their names in Python) that are given but not above 0, or not finite.
+
+    Raises:
+        UserError: names the first.
+    """
+    for name, value in options.items():
+        if value is not None and not 0 < value < math.inf:
+            raise UserError(f"--{name.replace('_', '-')} must be above 0, not {value:g}")
+
+
+def check_seed(seed: int) -> None:
+    """Refuse seeds that torch cannot take.
+
+    Raises:
+        UserError: it is negative, or does not fit into 63 bits.
+    """
+    if not 0 <= seed < 2**63:
+        raise UserError(f"--seed must be between 0 and 2^63 - 1, not {seed}")
+
+
+def model_folder(model: str) -> Path:
+    """Return the folder of a model: the one named, or that of the model in the package for ``emoji``.
+
+    Raises:
+        UserError: the installation lacks the embedded model.
+    """
+    from calotype.presets.embedded import embedded_model
+
+    return embedded_model() if model == "emoji" and not Path(model).exists() else Path(model)

@@ -59,7 +59,7 @@ class Conditioner(nn.Module):
         """Names of the fields that condition the model, in order."""
         return tuple(self.embedders)
 
-    def known(self, fields: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    def known(self, fields: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
         """Return those ``fields`` that condition the model, with None for values that it cannot take (a new class)."""
         return {
             name: [value if embedder.takes(value) else None for value in fields[name]]

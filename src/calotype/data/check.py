@@ -38,11 +38,10 @@ class FolderReport:
     def lines(self) -> list[str]:
         """Return the report as text, one fact per line."""
         images = self.scan.images
-        pixel_format = images.pixel_format
         return [
             f"{images.source}: {len(images)} images, {len(self.scan.ignored)} other entries left out",
             f"files: {self._counts()}",
-            f"pixels: {pixel_format.channels} channel{'s' * (pixel_format.channels > 1)} of {pixel_format.dtype}",
+            f"pixels: {images.pixel_format}",
             *(f"  {note}" for note in self.scan.notes),
             f"sizes: {self._sizes()}",
             *self._classes(),

@@ -29,6 +29,9 @@ class PixelFormat(Config):
         if not self.low < self.high:
             raise ValueError(f"low ({self.low}) must be below high ({self.high})")
 
+    def __str__(self) -> str:
+        return f"{self.channels} channel{'s' * (self.channels > 1)} of {self.dtype}"
+
     def to_model(self, pixels: np.ndarray) -> Float[Tensor, "... h w c"]:
         """Map raw pixels (any leading axes, channels last) to [-1, 1] in float32."""
         values = torch.from_numpy(np.ascontiguousarray(pixels).astype(np.float32))

@@ -151,8 +151,9 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise UserError(f"the perceptual weights {path} do not exist")
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise UserError(f"the perceptual weights {path} cannot be read: {str(error).splitlines()[0]}") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"the perceptual weights {path} cannot be read: {reason}") from error
     if not isinstance(state, dict):
         raise UserError(f"the perceptual weights {path} are not a state dict")
     return state

@@ -83,8 +83,12 @@ class Trainer:
             Interrupted: the run was asked to stop; it is saved.
             TrainingError: a loss or gradient was not finite; nothing of that step was applied.
         """
-        with distributed.process_group():
-            return self._fit(recipe, source)
+        threads = torch.get_num_threads()
+        try:
+            with distributed.process_group():
+                return self._fit(recipe, source)
+        finally:
+            torch.set_num_threads(threads)
 
     def _fit(self, recipe: Recipe, source: Source) -> Path:
         if self.config.batch_size % distributed.world_size():
@@ -114,27 +118,44 @@ class Trainer:
             wanted["samples"] = self._whole_batches(self.config.samples)
         if not distributed.any_rank(frozen.exists()):
             total = wanted.get("samples") or self._whole_batches(self._calibrate(recipe, source, session))
+            threads = torch.get_num_threads()
             if distributed.is_main():
                 write_config(
                     self.run,
                     kind="training_run",
-                    config={**wanted, "samples": total, "minutes": self.config.minutes},
+                    config={**wanted, "samples": total, "minutes": self.config.minutes, "threads": threads},
                     provenance={"device": str(session.device), "bf16": session.bf16},
                 )
             distributed.barrier()
         stored = read_json(frozen)["config"]
         if changed := _differences({key: stored.get(key) for key in wanted}, wanted):
             raise UserError(f"{self.run} was begun with other settings ({changed}): choose another --out")
+        if self.config.minutes is not None:
+            torch.set_num_threads(stored["threads"])
         return int(stored["samples"])
 
     def _calibrate(self, recipe: Recipe, source: Source, session: Session) -> int:
-        """Time a few steps and return the samples that fit into the minutes asked for."""
+        """Time a few steps and return the samples that fit into the minutes asked for.
+
+        On a CPU this is also where the number of threads is chosen: all, or, where the cores are busy with something
+        else, a single one, which is then several times faster than threads that wait for one another.
+        """
         assert self.config.minutes is not None
-        size, begun = self.config.batch_size, time.monotonic()
+        size, begun, every = self.config.batch_size, time.monotonic(), torch.get_num_threads()
+        timed: dict[int, float] = {}
         try:
-            seconds = seconds_per_step(recipe, source, seed=self.config.seed, batch_size=size, rows=session.rows(size))
+            for threads in {every, 1} if session.device.type == "cpu" else {every}:
+                torch.set_num_threads(threads)
+                timed[threads] = seconds_per_step(
+                    recipe, source, seed=self.config.seed, batch_size=size, rows=session.rows(size)
+                )
         except NonFiniteError as error:
             raise TrainingError(f"{error} at the first steps: look at the data with `calotype data check`") from error
+        best = min(timed, key=lambda threads: timed[threads])
+        torch.set_num_threads(best)
+        if best < every:
+            log.info(f"training on one thread: the {every} cores are busy, and together they would be slower")
+        seconds = timed[best]
         left = max(60 * self.config.minutes - (time.monotonic() - begun), 1.0)
         log.info(f"{size / seconds:.0f} {recipe.unit}/s: {size * left / seconds:.0f} {recipe.unit} in {clock(left)}")
         return int(size * left / seconds)
