@@ -1,12 +1,40 @@
 """Tests run on one thread: two cores that are busy elsewhere make two threads far slower than one."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+import tiny
+from calotype.chain.run import run_chain
+from calotype.utils.images import save_png
+
 torch.set_num_threads(1)
+STYLES = ("thin", "thick")
+
+
+@pytest.fixture(scope="session")
+def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 small pictures with captions that name their style."""
+    folder, pictures, lines = tmp_path_factory.mktemp("pictures"), tiny.Pictures(24), []
+    for index, record in enumerate(pictures.records):
+        style = STYLES[index % 2]
+        save_png(folder / f"{index:02}.png", pictures.pixels(index))
+        caption = f"{record.fields['caption']}, {style} style"
+        lines.append(json.dumps({"file_name": f"{index:02}.png", "caption": caption, "style": style}))
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chain(picture_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished chain of debug size on those pictures, as `calotype run` makes it."""
+    out = tmp_path_factory.mktemp("chain") / "run"
+    run_chain(str(picture_folder), out, minutes=0.01, size=32, device="cpu")
+    return out
 
 
 @pytest.fixture

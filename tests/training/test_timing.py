@@ -37,7 +37,7 @@ def test_phases_count_by_their_shares(clock: Clock, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(recipe, "step", step)
     monkeypatch.setattr(timing, "SECONDS", 1000.0)
-    seconds = seconds_per_step(recipe, recipe.train, seed=0, batch_size=BATCH, rows=slice(None))
+    seconds, _ = seconds_per_step(recipe, recipe.train, seed=0, batch_size=BATCH, rows=slice(None), threads=[1])
     assert seconds == pytest.approx(0.25 * 1 + 0.75 * 3)
     assert positions == [0] * timing.STEPS + [LATE] * timing.STEPS
 
@@ -53,8 +53,23 @@ def test_slow_steps_are_few(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> No
         return {}
 
     monkeypatch.setattr(recipe, "step", step)
-    assert seconds_per_step(recipe, recipe.train, seed=0, batch_size=BATCH, rows=slice(None)) == 60
+    timed = seconds_per_step(recipe, recipe.train, seed=0, batch_size=BATCH, rows=slice(None), threads=[1])
+    assert timed == (60, 1)
     assert taken == [0, 0, 0]
+
+
+def test_the_fastest_number_of_threads_is_chosen(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = autoencoder_recipe(disc_from=1.0)
+    recipe.start(start_session("cpu", "fp32"), BATCH)
+
+    def step(*_: object) -> dict[str, torch.Tensor]:
+        clock.now += {1: 2.0, 2: 5.0}[torch.get_num_threads()]
+        return {}
+
+    monkeypatch.setattr(recipe, "step", step)
+    timed = seconds_per_step(recipe, recipe.train, seed=0, batch_size=BATCH, rows=slice(None), threads=[2, 1])
+    torch.set_num_threads(1)
+    assert timed == (2.0, 1)
 
 
 def test_everything_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +78,7 @@ def test_everything_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe.start(start_session("cpu", "fp32"), BATCH)
     modules = {**recipe.averaged, **recipe.auxiliary}
     before = {name: {k: v.clone() for k, v in module.state_dict().items()} for name, module in modules.items()}
-    assert seconds_per_step(recipe, recipe.train, seed=0, batch_size=BATCH, rows=slice(None)) > 0
+    assert seconds_per_step(recipe, recipe.train, seed=0, batch_size=BATCH, rows=slice(None), threads=[1])[0] > 0
     for name, module in modules.items():
         assert all(torch.equal(before[name][key], value) for key, value in module.state_dict().items())
         assert all(parameter.grad is None for parameter in module.parameters())

@@ -21,10 +21,10 @@ def fit(recipe: Recipe, out: Path, **changes: Any) -> Path:
     return Trainer(settings(out, **changes)).fit(recipe, recipe.train)
 
 
-def timed(recipe: Recipe, *args: Any, **options: Any) -> float:
+def timed(recipe: Recipe, *args: Any, **options: Any) -> tuple[float, int]:
     """A timing that takes its steps and then says 6000 s: 10 steps in 1000 minutes."""
     seconds_per_step(recipe, *args, **options)
-    return 6000.0
+    return 6000.0, 1
 
 
 seconds_per_step = trainer.seconds_per_step
@@ -42,7 +42,7 @@ def test_timing_a_run_changes_nothing(
 
 
 def test_minutes_become_samples_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "seconds_per_step", lambda *_, **__: 6000.0)
+    monkeypatch.setattr(trainer, "seconds_per_step", lambda *_, **__: (6000.0, 1))
     assert fit(autoencoder_recipe(), tmp_path, minutes=1000.0).name == f"{40:010d}"
     stored = read_json(tmp_path / "config.json")["config"]
     assert (stored["samples"], stored["minutes"]) == (40, 1000.0)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -114,14 +115,16 @@ def _diffusion(folder: Path, judgement: Judgement) -> Section:
         f"{conditions}.",
         sample_grid(samples.images[: 4 * COLUMNS]),
     )
-    curves = _curves(folder / "diffusion", {"train/loss": "training"}, {"validation/loss": "held-out, fixed noise"})
+    curves = _curves(
+        folder / "diffusion", {"train/loss": "training"}, {"validation/loss": "held-out loss, fixed noise"}
+    )
     return Section("Diffusion model", _asked(samples, judgement.fields), [picture, *curves])
 
 
 def _asked(samples: Samples, fields: Sequence[str]) -> str:
     """Say what the first row of samples was asked to show."""
     rows = [[values[row] for name, values in samples.fields.items() if name in fields] for row in range(COLUMNS)]
-    asked = [" ".join(str(value) for value in row if value is not None) for row in rows]
+    asked = [shorten(" ".join(str(value) for value in row if value is not None), 80) for row in rows]
     return f"The first row asks for: {'; '.join(text or 'anything' for text in asked)}." if any(asked) else ""
 
 

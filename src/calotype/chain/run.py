@@ -10,7 +10,7 @@ from calotype.chain.plan import Plan, make_plan
 from calotype.chain.report import build_report, metric_rows, sample_grid
 from calotype.chain.source import Source, open_source
 from calotype.chain.stages import train_autoencoder, train_diffusion
-from calotype.chain.variations import draw_guidance, draw_styles
+from calotype.chain.variations import COLUMNS, draw_guidance, draw_styles
 from calotype.pipeline import LatentDiffusion, load_latent_diffusion
 from calotype.training.session import Session, start_session
 from calotype.training.trainer import TrainerConfig
@@ -118,10 +118,8 @@ def _report(out: Path, path: Path, plan: Plan, source: Source, model: LatentDiff
     reconstructions = judge_autoencoder(model.first_stage, source.held_out)
     judgement = judge_samples(model, source, count=plan.samples, seed=plan.seed, progress=True)
     guidance, styles = (draw(model, judgement.samples, plan.seed) for draw in (draw_guidance, draw_styles))
-    shown = judgement.samples.images[:SHOWN]
-    save_png(
-        out / "samples.png", styles.grid if styles and len(styles.images) >= len(shown) // 2 else sample_grid(shown)
-    )
+    enough = styles is not None and len(styles.images) > COLUMNS
+    save_png(out / "samples.png", styles.grid if styles and enough else sample_grid(judgement.samples.images[:SHOWN]))
     build_report(out, plan, source, reconstructions, judgement, guidance, styles).write(path)
     metrics = {
         "reconstruction": reconstructions.metrics,

@@ -1,6 +1,7 @@
 """How long a training step takes here, measured before the run begins."""
 
 import time
+from collections.abc import Iterable
 
 import torch
 
@@ -13,10 +14,13 @@ STEPS, SECONDS, WARM_UP = 12, 5.0, 2
 LATE = 2**60
 
 
-def seconds_per_step(recipe: Recipe, source: Source, *, seed: int, batch_size: int, rows: slice) -> float:
-    """Return the time of a step, averaged over the phases of a run by their shares; leave everything as it was.
+def seconds_per_step(
+    recipe: Recipe, source: Source, *, seed: int, batch_size: int, rows: slice, threads: Iterable[int]
+) -> tuple[float, int]:
+    """Return the time of a step and which of the numbers of CPU ``threads`` is fastest; leave all else as it was.
 
-    It is the lower quartile of a dozen steps: a machine that was disturbed for a moment should not cut the run short.
+    The time is averaged over the phases of a run by their shares. It is the lower quartile of a dozen steps: a machine
+    that was disturbed for a moment should not cut the run short.
 
     Raises:
         NonFiniteError: a loss is not finite from the start.
@@ -24,17 +28,17 @@ def seconds_per_step(recipe: Recipe, source: Source, *, seed: int, batch_size: i
     before = training_state(recipe)
     recipe.begin(LATE)
 
-    def measure(seen: int) -> float:
+    def measure(seen: int, count: int) -> float:
+        torch.set_num_threads(count)
         times: list[float] = []
         while len(times) < WARM_UP + 1 or (len(times) < STEPS and distributed.any_rank(sum(times) < SECONDS)):
             started = time.perf_counter()
             batch = source.batch(len(times) * batch_size, batch_size, rows)
             recipe.step(batch, Draws(seed, seen, batch_size, rows))
             times.append(time.perf_counter() - started)
-        quick = torch.tensor(times[WARM_UP:]).quantile(0.25)
-        return float(distributed.average(quick))
+        return float(distributed.average(torch.tensor(times[WARM_UP:]).quantile(0.25)))
 
-    early = measure(0)
-    late = early if recipe.late_from >= 1 else measure(LATE)
+    early, best = min((measure(0, count), count) for count in threads)
+    late = early if recipe.late_from >= 1 else measure(LATE, best)
     restore_training_state(recipe, before)
-    return recipe.late_from * early + (1 - recipe.late_from) * late
+    return recipe.late_from * early + (1 - recipe.late_from) * late, best

@@ -142,20 +142,17 @@ class Trainer:
         """
         assert self.config.minutes is not None
         size, begun, every = self.config.batch_size, time.monotonic(), torch.get_num_threads()
-        timed: dict[int, float] = {}
+        choices = {every, 1} if session.device.type == "cpu" else {every}
+        rows = session.rows(size)
         try:
-            for threads in {every, 1} if session.device.type == "cpu" else {every}:
-                torch.set_num_threads(threads)
-                timed[threads] = seconds_per_step(
-                    recipe, source, seed=self.config.seed, batch_size=size, rows=session.rows(size)
-                )
+            seconds, threads = seconds_per_step(
+                recipe, source, seed=self.config.seed, batch_size=size, rows=rows, threads=choices
+            )
         except NonFiniteError as error:
             raise TrainingError(f"{error} at the first steps: look at the data with `calotype data check`") from error
-        best = min(timed, key=lambda threads: timed[threads])
-        torch.set_num_threads(best)
-        if best < every:
+        torch.set_num_threads(threads)
+        if threads < every:
             log.info(f"training on one thread: the {every} cores are busy, and together they would be slower")
-        seconds = timed[best]
         left = max(60 * self.config.minutes - (time.monotonic() - begun), 1.0)
         log.info(f"{size / seconds:.0f} {recipe.unit}/s: {size * left / seconds:.0f} {recipe.unit} in {clock(left)}")
         return int(size * left / seconds)
