@@ -77,7 +77,7 @@ def main() -> None:
 
     model = load_latent_diffusion(read_artifact(FOLDER)).to(session.device)
     found = judge_autoencoder(model.first_stage, source.held_out).metrics
-    judgement = judge_samples(model, source, count=arguments.samples, seed=0, progress=True)
+    judgement = judge_samples(model, source, session, count=arguments.samples, seed=0, progress=True)
     rows = [
         f"| {name} | {label} | {value:.3f} | {'' if scale is None else f'{scale:.3f}'} |"
         for name, drawn in {"training": judgement.samples, **judgement.questions}.items()

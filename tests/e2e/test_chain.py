@@ -128,7 +128,7 @@ def test_another_source_or_size_is_refused(chain: Path, picture_folder: Path) ->
 
 def test_stopped_by_sigterm_the_same_command_goes_on(picture_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    arguments = ["run", str(picture_folder), "--out", str(out), "--minutes", "0.06", "--size", "32", "--device", "cpu"]
+    arguments = ["run", str(picture_folder), "--out", str(out), "--minutes", "0.02", "--size", "32", "--device", "cpu"]
     process = subprocess.Popen(
         [sys.executable, "-m", "calotype.cli", *arguments],
         env={**os.environ, "OMP_NUM_THREADS": "1"},

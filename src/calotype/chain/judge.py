@@ -19,6 +19,7 @@ from calotype.evaluation import (
     reconstruction_metrics,
 )
 from calotype.pipeline import LatentDiffusion, TrainedAutoencoder
+from calotype.training.session import Session
 from calotype.utils.errors import UserError
 
 MOST_REAL, MOST_ASKED = 4_096, 256
@@ -72,21 +73,28 @@ def judge_autoencoder(autoencoder: TrainedAutoencoder, images: ImageSet, limit: 
 
 
 def judge_samples(
-    model: LatentDiffusion, source: Source, *, count: int, seed: int, progress: bool = False
+    model: LatentDiffusion, source: Source, session: Session, *, count: int, seed: int, progress: bool = False
 ) -> Judgement:
     """Draw ``count`` samples for the conditions of training images, and one for each held-out image; measure them.
 
-    Sample i has seed ``seed + i``. Features are compared with all training images (at most 4096 of them).
+    Sample i has seed ``seed + i`` and is drawn in the session's precision; everything is measured in float32. Features
+    are compared with all training images (at most 4096 of them).
     """
     train = loader(source.train, model.first_stage.size, 0)
     order = Order(0, len(train))
     real = train.at(sorted(order.indices(0, min(len(train), MOST_REAL))))
     asked = train.at(order.indices(0, count))
-    images = _draw(model, asked.fields, count, seed, progress)
+
+    def draw(fields: dict[str, list[Any]], count: int) -> Tensor:
+        seeds = range(seed, seed + count)
+        with session.autocast():
+            return model.sample(seeds=seeds, batch_size=64, progress=progress, **model.conditioner.known(fields))
+
+    images = draw(asked.fields, count)
     questions = {}
     for name, held_out in source.questions.items() if model.conditioner.fields else ():
         batch = loader(held_out, model.first_stage.size, 0).at(range(min(len(held_out), MOST_ASKED)))
-        questions[name] = batch, _draw(model, batch.fields, len(batch), seed, progress)
+        questions[name] = batch, draw(batch.fields, len(batch))
 
     features, note = _features(model)
     known = None if features is None else FeatureSet(features(real.images), real.fields)
@@ -113,11 +121,6 @@ def judge_samples(
         copies=memorisation(images, own.images, real.images).summary(),
         note=note,
     )
-
-
-def _draw(model: LatentDiffusion, fields: dict[str, list[Any]], count: int, seed: int, progress: bool) -> Tensor:
-    seeds = range(seed, seed + count)
-    return model.sample(seeds=seeds, batch_size=64, progress=progress, **model.conditioner.known(fields))
 
 
 def _features(model: LatentDiffusion) -> tuple[EfficientNetLite0Features | None, str]:

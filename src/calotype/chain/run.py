@@ -81,8 +81,7 @@ def _run(plan: Plan, source: Source, out: Path, session: Session) -> Path:
     if distributed.is_main():
         log.info(f"stage 3 of 3, the report: {report}")
         model = load_latent_diffusion(read_artifact(checkpoint))
-        with session.autocast():
-            _report(out, report, plan, source, model.to(session.device))
+        _report(out, report, plan, source, model.to(session.device), session)
     distributed.barrier()
     return report
 
@@ -114,10 +113,12 @@ def _stored_plan(source: Source, out: Path, size: int | None) -> Plan | None:
     return plan
 
 
-def _report(out: Path, path: Path, plan: Plan, source: Source, model: LatentDiffusion) -> None:
+def _report(out: Path, path: Path, plan: Plan, source: Source, model: LatentDiffusion, session: Session) -> None:
     reconstructions = judge_autoencoder(model.first_stage, source.held_out)
-    judgement = judge_samples(model, source, count=plan.samples, seed=plan.seed, progress=True)
-    guidance, styles = (draw(model, judgement.samples, plan.seed) for draw in (draw_guidance, draw_styles))
+    judgement = judge_samples(model, source, session, count=plan.samples, seed=plan.seed, progress=True)
+    with session.autocast():
+        guidance = draw_guidance(model, judgement.samples, plan.seed)
+        styles = draw_styles(model, judgement.samples, plan.seed)
     enough = styles is not None and len(styles.images) > COLUMNS
     save_png(out / "samples.png", styles.grid if styles and enough else sample_grid(judgement.samples.images[:SHOWN]))
     build_report(out, plan, source, reconstructions, judgement, guidance, styles).write(path)

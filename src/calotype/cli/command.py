@@ -80,7 +80,7 @@ def _one_line(text: str) -> str:
     """Flatten the parser's box to its message and its suggestions, without frames and help texts (indented deeper)."""
     kept: list[str] = []
     for line in text.splitlines()[1:]:
-        inside = re.sub("[╭╮╰╯│─]", "", line)
+        inside = line[1:-1].rstrip(" ─-")
         if inside.strip().startswith(("Got errors", "Argument helptext", "For full helptext")):
             break
         if not inside.startswith(" " * 9):

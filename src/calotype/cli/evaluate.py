@@ -54,7 +54,7 @@ def command(
     results: dict[str, Any] = {"reconstruction": found}
     if artifact.kind == LatentDiffusion.kind:
         ldm = load_latent_diffusion(artifact).to(session.device)
-        judgement = judge_samples(ldm, source, count=samples, seed=seed, progress=True)
+        judgement = judge_samples(ldm, source, session, count=samples, seed=seed, progress=True)
         if judgement.note:
             print(judgement.note)
         for name, drawn in judgement.sets.items():

@@ -26,7 +26,7 @@ def parse_seeds(text: str) -> list[int]:
     return seeds
 
 
-def check_positive(**options: float | None) -> None:
+def check_positive(**options: int | float | None) -> None:
     """Refuse options (by their names in Python) that are given but not above 0, or not finite.
 
     Raises:
