@@ -77,6 +77,12 @@ def test_the_command_gets_its_values() -> None:
 @pytest.mark.parametrize("frame", ["╭╮╰╯│─", "++++|-"])
 def test_frames_and_help_texts_are_left_out(frame: str) -> None:
     left, right, bottom_left, bottom_right, side, rule = frame
-    rows = [" Missing from it:", "     --out PATH", "         Where it goes", f" {rule * 26} ", " For full helptext, run:"]
+    rows = [
+        " Missing from it:",
+        "     --out PATH",
+        "         Where it goes",
+        f" {rule * 26} ",
+        " For full helptext, run:",
+    ]
     box = [f"{left}{rule} Required {rule * 18}{right}", *(f"{side}{row:28}{side}" for row in rows)]
     assert _one_line("\n".join([*box, f"{bottom_left}{rule * 28}{bottom_right}", ""])) == "Missing from it: --out PATH"

@@ -58,7 +58,10 @@ MISTAKES = [
     ("train ldm-debug --data {pictures} --out {out} --autoencoder {chain}/diffusion", "an autoencoder is needed here"),
     ("train ldm-debug --data {scans} --out {out} --autoencoder {chain}/autoencoder", "has 1 channel of uint16"),
     ("train ldm-debug --data {pictures} --out {out} --autoencoder {chain}/autoencoder --size 64", "leave --size"),
-    ("train ldm-base --data {pictures} --out {out} --autoencoder {chain}/autoencoder", "of a multiple of 64 px, not 32"),
+    (
+        "train ldm-base --data {pictures} --out {out} --autoencoder {chain}/autoencoder",
+        "of a multiple of 64 px, not 32",
+    ),
     ("latents {pictures} --autoencoder {empty} --out {out}", "holds nothing that calotype trained"),
     ("latents {scans} --autoencoder {chain}/autoencoder --out {out}", "was trained on 3 channels of uint8"),
     ("sample {out} --seeds 0", "does not exist"),

@@ -1,8 +1,10 @@
 import logging
 import os
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import skimage.data
@@ -242,20 +244,29 @@ def test_vgg_mistakes_say_what_to_do(tmp_path: Path) -> None:
 
 
 def test_the_download_happens_only_when_asked(vgg_state: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = {}
+    asked: dict[str, object] = {}
 
-    def fetch(url: str, **options: object) -> dict[str, Tensor]:
-        asked.update(options, url=url)
-        return vgg_state
+    class Weights:
+        @staticmethod
+        def get_state_dict(**options: object) -> dict[str, Tensor]:
+            asked.update(options)
+            return vgg_state
 
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", fetch)
+    models = ModuleType("torchvision.models")
+    models.VGG16_Weights = SimpleNamespace(IMAGENET1K_V1=Weights)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torchvision", ModuleType("torchvision"))
+    monkeypatch.setitem(sys.modules, "torchvision.models", models)
     with pytest.raises(UserError):
         VGG16PerceptualConfig().build()
     assert asked == {}
     VGG16PerceptualConfig(download=True).build()
-    assert asked["url"].endswith("/vgg16-397923af.pth")
-    assert asked["weights_only"] is True
-    assert asked["check_hash"] is True
+    assert asked == {"weights_only": True, "check_hash": True}
+
+
+def test_the_download_without_torchvision_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    with pytest.raises(UserError, match="needs a working torchvision"):
+        VGG16PerceptualConfig(download=True).build()
 
 
 def test_no_perceptual_loss_takes_any_channels() -> None:

@@ -1,6 +1,7 @@
 """The LPIPS formula: how far apart two images are in the features of a frozen network (arXiv:1801.03924)."""
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from calotype.utils.errors import UserError
 SMALLEST_SIZE = 32
 
 
-class FeatureDistance(nn.Module):
+class FeatureDistance(nn.Module, ABC):
     """Distance between images in [-1, 1] with three channels, or one that is repeated.
 
     ``d = sum_l mean_hw weigh_l((u_l(x) - u_l(y))^2)`` over the feature maps ``l`` that ``taps`` returns, where ``u``
@@ -23,13 +24,13 @@ class FeatureDistance(nn.Module):
     flows to it.
     """
 
+    @abstractmethod
     def taps(self, images: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
         """Return the feature maps of ``images``, each (b, c, h, w) with its own c, h and w."""
-        raise NotImplementedError
 
+    @abstractmethod
     def weigh(self, level: int, squares: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 h w"]:
         """Combine the channels of tap ``level``."""
-        raise NotImplementedError
 
     def forward(
         self, inputs: Float[Tensor, "b c h w"], reconstructions: Float[Tensor, "b c h w"]

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from calotype.losses.feature_distance import FeatureDistance
 from calotype.utils.errors import UserError
 
-WEIGHTS_URL = "https://download.pytorch.org/models/vgg16-397923af.pth"
 TAP_CHANNELS = (64, 128, 256, 512, 512)
 _SLICES: tuple[tuple[int | str, ...], ...] = (
     (64, 64),
@@ -110,7 +109,7 @@ class NetLinLayer(nn.Module):
 
 
 def load_lpips(weights: str | None, heads: str | None = None, *, download: bool = False) -> LPIPS:
-    """Return the frozen distance with weights from local files, or from torchvision's site where ``download`` is set.
+    """Return the frozen distance with weights from local files, or fetched by torchvision where ``download`` is set.
 
     ``weights`` holds LPIPS's keys (`net.slice1.0.weight`) or torchvision's (`features.0.weight`); the channel weights
     (`lin0.model.1.weight`) come from it or from ``heads``. Where neither has them, every channel weighs the same.
@@ -121,7 +120,7 @@ def load_lpips(weights: str | None, heads: str | None = None, *, download: bool 
     if weights is not None:
         found = _read(Path(weights))
     elif download:
-        found = torch.hub.load_state_dict_from_url(WEIGHTS_URL, map_location="cpu", weights_only=True, check_hash=True)
+        found = _download()
     else:
         raise UserError(
             "the vgg16 perceptual loss needs weights: set weights to a file of LPIPS or torchvision's VGG16 weights "
@@ -140,10 +139,21 @@ def load_lpips(weights: str | None, heads: str | None = None, *, download: bool 
     state |= {name: tensor for name, tensor in found.items() if name in wanted}
     wrong = [name for name in wanted if name not in state or state[name].shape != wanted[name].shape]
     if wrong:
-        raise UserError(f"{weights or WEIGHTS_URL}: these LPIPS weights are missing or misshapen: {', '.join(wrong)}")
+        raise UserError(
+            f"{weights or 'the weights fetched'}: these LPIPS weights are missing or misshapen: {', '.join(wrong)}"
+        )
     model.load_state_dict(state)
     model.freeze()
     return model
+
+
+def _download() -> dict[str, Tensor]:
+    try:
+        from torchvision.models import VGG16_Weights
+    except (ImportError, RuntimeError) as error:
+        raise UserError("fetching VGG16's weights needs a working torchvision; or name a local file") from error
+    fetched: dict[str, Tensor] = VGG16_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True, weights_only=True)
+    return fetched
 
 
 def _read(path: Path) -> dict[str, Tensor]:

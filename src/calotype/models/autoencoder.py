@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from calotype.models.distributions import DiagonalGaussianDistribution, DiracDistribution
-from calotype.models.encoder_decoder import Decoder, Encoder
+from calotype.models.encoder_decoder import Decoder, Encoder, Pyramid
 from calotype.utils.config import Config
 
 
@@ -103,18 +103,18 @@ class AutoencoderKL(Autoencoder):
         super().__init__(config.latent_channels)
         self.config = config
         z_channels = config.z_channels or config.latent_channels
-        shape: dict[str, Any] = {
-            "channels": config.channels,
-            "multipliers": config.channel_multipliers,
-            "num_res_blocks": config.num_res_blocks,
-            "attention_resolutions": config.attention_resolutions,
-            "middle_attention": config.attention == "vanilla",
-            "resolution": config.resolution // config.space_to_depth,
-            "dropout": config.dropout,
-            "space_to_depth": config.space_to_depth,
-        }
-        self.encoder = Encoder(in_channels=config.image_channels, out_channels=2 * z_channels, **shape)
-        self.decoder = Decoder(in_channels=z_channels, out_channels=config.image_channels, **shape)
+        shape = Pyramid(
+            channels=config.channels,
+            multipliers=config.channel_multipliers,
+            num_res_blocks=config.num_res_blocks,
+            attention_resolutions=config.attention_resolutions,
+            middle_attention=config.attention == "vanilla",
+            resolution=config.resolution // config.space_to_depth,
+            dropout=config.dropout,
+            space_to_depth=config.space_to_depth,
+        )
+        self.encoder = Encoder(config.image_channels, 2 * z_channels, shape)
+        self.decoder = Decoder(z_channels, config.image_channels, shape)
         self.quant_conv = nn.Conv2d(2 * z_channels, 2 * config.latent_channels, 1)
         self.post_quant_conv = nn.Conv2d(config.latent_channels, z_channels, 1)
 

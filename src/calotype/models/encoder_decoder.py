@@ -1,5 +1,7 @@
 """The convolutional encoder and decoder of the reference's autoencoders."""
 
+from dataclasses import dataclass
+
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
@@ -107,39 +109,41 @@ class Level(nn.Module):
         return x
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pyramid:
+    """The levels that an encoder and its decoder share; ``resolution`` is the side of the largest feature map."""
+
+    channels: int
+    multipliers: tuple[int, ...]
+    num_res_blocks: int
+    attention_resolutions: tuple[int, ...]
+    middle_attention: bool
+    resolution: int
+    dropout: float
+    space_to_depth: int
+
+
 class Encoder(nn.Module):
     """Images to features at ``1 / (space_to_depth * 2^(levels - 1))`` of their size."""
 
-    def __init__(
-        self,
-        *,
-        in_channels: int,
-        out_channels: int,
-        channels: int,
-        multipliers: tuple[int, ...],
-        num_res_blocks: int,
-        attention_resolutions: tuple[int, ...],
-        middle_attention: bool,
-        resolution: int,
-        dropout: float,
-        space_to_depth: int,
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, shape: Pyramid) -> None:
         super().__init__()
-        self.space_to_depth = space_to_depth
-        self.conv_in = nn.Conv2d(in_channels * space_to_depth**2, channels, 3, padding=1)
+        self.space_to_depth = shape.space_to_depth
+        resolution = shape.resolution
+        self.conv_in = nn.Conv2d(in_channels * shape.space_to_depth**2, shape.channels, 3, padding=1)
         self.down = nn.ModuleList()
-        width = channels
-        for index, multiplier in enumerate(multipliers):
+        width = shape.channels
+        for index, multiplier in enumerate(shape.multipliers):
             level = Level()
-            for _ in range(num_res_blocks):
-                attention = resolution in attention_resolutions
-                level.add(width, channels * multiplier, attention=attention, dropout=dropout)
-                width = channels * multiplier
-            if index < len(multipliers) - 1:
+            for _ in range(shape.num_res_blocks):
+                attention = resolution in shape.attention_resolutions
+                level.add(width, shape.channels * multiplier, attention=attention, dropout=shape.dropout)
+                width = shape.channels * multiplier
+            if index < len(shape.multipliers) - 1:
                 level.downsample = Downsample(width)
                 resolution //= 2
             self.down.append(level)
-        self.mid = Middle(width, attention=middle_attention, dropout=dropout)
+        self.mid = Middle(width, attention=shape.middle_attention, dropout=shape.dropout)
         self.norm_out = group_norm(width, eps=1e-6)
         self.conv_out = nn.Conv2d(width, out_channels, 3, padding=1)
 
@@ -153,40 +157,28 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Features to images; mirrors the encoder with one residual block more per level. ``up[0]`` is the largest map."""
 
-    def __init__(
-        self,
-        *,
-        in_channels: int,
-        out_channels: int,
-        channels: int,
-        multipliers: tuple[int, ...],
-        num_res_blocks: int,
-        attention_resolutions: tuple[int, ...],
-        middle_attention: bool,
-        resolution: int,
-        dropout: float,
-        space_to_depth: int,
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, shape: Pyramid) -> None:
         super().__init__()
-        self.space_to_depth = space_to_depth
-        width = channels * multipliers[-1]
-        resolution //= 2 ** (len(multipliers) - 1)
+        self.space_to_depth = shape.space_to_depth
+        resolution = shape.resolution
+        width = shape.channels * shape.multipliers[-1]
+        resolution //= 2 ** (len(shape.multipliers) - 1)
         self.conv_in = nn.Conv2d(in_channels, width, 3, padding=1)
-        self.mid = Middle(width, attention=middle_attention, dropout=dropout)
+        self.mid = Middle(width, attention=shape.middle_attention, dropout=shape.dropout)
         levels: list[nn.Module] = []
-        for index, multiplier in reversed(list(enumerate(multipliers))):
+        for index, multiplier in reversed(list(enumerate(shape.multipliers))):
             level = Level()
-            for _ in range(num_res_blocks + 1):
-                attention = resolution in attention_resolutions
-                level.add(width, channels * multiplier, attention=attention, dropout=dropout)
-                width = channels * multiplier
+            for _ in range(shape.num_res_blocks + 1):
+                attention = resolution in shape.attention_resolutions
+                level.add(width, shape.channels * multiplier, attention=attention, dropout=shape.dropout)
+                width = shape.channels * multiplier
             if index > 0:
                 level.upsample = Upsample(width)
                 resolution *= 2
             levels.insert(0, level)
         self.up = nn.ModuleList(levels)
         self.norm_out = group_norm(width, eps=1e-6)
-        self.conv_out = nn.Conv2d(width, out_channels * space_to_depth**2, 3, padding=1)
+        self.conv_out = nn.Conv2d(width, out_channels * shape.space_to_depth**2, 3, padding=1)
 
     def forward(self, z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
         x = self.mid(self.conv_in(z))

@@ -1,0 +1,168 @@
+"""What the verbs do when all is well."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import calotype as ct
+import tiny
+from calotype.artifact import read_artifact
+from calotype.cli import run
+from calotype.presets import AUTOENCODERS, DIFFUSION
+from calotype.utils.images import read_image, save_png
+
+CPU = ("--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve 16-bit grey pictures in two classes."""
+    folder = tmp_path_factory.mktemp("scans")
+    for index in range(12):
+        grey = tiny.Pictures(1, first=index).pixels(0)[..., index % 3].astype(np.uint16) * 257 + 7
+        save_png(folder / ("left", "right")[index % 2] / f"{index}.png", grey)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with both stages, trained on the scans by their debug presets."""
+    root = tmp_path_factory.mktemp("trained")
+    data = ("--data", str(scans), "--samples", "16", *CPU)
+    assert run(["train", "kl-f8-debug", *data, "--size", "16", "--out", str(root / "ae")]) == 0
+    assert run(["train", "ldm-debug", *data, "--autoencoder", str(root / "ae"), "--out", str(root / "ldm")]) == 0
+    return root
+
+
+def test_train_makes_what_load_reads(trained: Path) -> None:
+    autoencoder, model = ct.load(trained / "ae"), ct.load(trained / "ldm")
+    assert isinstance(autoencoder, ct.TrainedAutoencoder)
+    assert autoencoder.pixel_format == ct.PixelFormat(channels=1, dtype="uint16", high=65535.0)
+    assert isinstance(model, ct.LatentDiffusion)
+    assert model.conditioner.fields == ("class",)
+
+
+def test_train_again_goes_on(trained: Path, scans: Path, caplog: pytest.LogCaptureFixture) -> None:
+    command = ["train", "kl-f8-debug", "--data", str(scans), "--size", "16", "--out", str(trained / "ae"), *CPU]
+    with caplog.at_level(logging.INFO, logger="calotype"):
+        assert run(command) == 0
+    assert f"resuming {trained / 'ae'} at 16 of 16 images" in caplog.messages
+    assert run([*command, "--samples", "24"]) == 2
+
+
+def test_sample_writes_the_depth_of_the_data(trained: Path, tmp_path: Path) -> None:
+    command = ["sample", str(trained / "ldm"), "--seeds", "4,6-7", "--steps", "2", "--out", str(tmp_path), *CPU]
+    assert run([*command, "--label", "left"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["4.png", "6.png", "7.png"]
+    pixels = read_image(tmp_path / "4.png")
+    assert (pixels.shape, pixels.dtype) == ((16, 16, 1), np.uint16)
+
+
+def test_a_class_changes_the_sample_and_is_checked(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["sample", str(trained / "ldm"), "--seeds", "0", "--steps", "2", "--guidance", "3", *CPU]
+    for label in ("left", "right"):
+        assert run([*command, "--label", label, "--out", str(tmp_path / label)]) == 0
+    left, right = (read_image(tmp_path / label / "0.png").astype(int) for label in ("left", "right"))
+    assert np.abs(left - right).max() > 0
+    assert run([*command, "--label", "lift"]) == 2
+    assert "class 'lift' is unknown. Did you mean 'left'?" in capsys.readouterr().err
+
+
+def test_raw_weights_are_other_weights(trained: Path, tmp_path: Path) -> None:
+    command = ["sample", str(trained / "ldm"), "--seeds", "0", "--steps", "2", *CPU]
+    assert run([*command, "--out", str(tmp_path / "ema")]) == 0
+    assert run([*command, "--out", str(tmp_path / "raw"), "--raw"]) == 0
+    averaged, raw = (read_image(tmp_path / name / "0.png").astype(int) for name in ("ema", "raw"))
+    assert np.abs(averaged - raw).max() > 0
+
+
+def test_unknown_words_are_named(chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["sample", str(chain), "--seeds", "0", "--steps", "1", "--grid", str(tmp_path / "grid.png"), *CPU]
+    assert run([*command, "--caption", "a red zeppelin"]) == 0
+    assert "words this model has never seen, left out: zeppelin" in capsys.readouterr().out
+
+
+def test_latents_are_encoded_once(
+    trained: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["latents", str(scans), "--autoencoder", str(trained / "ae"), "--out", str(tmp_path), *CPU]
+    assert run(command) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"9 training images, latents 4x2x2, in {tmp_path}",
+        f"3 held-out images, latents 4x2x2, in {tmp_path}",
+    ]
+    stores = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*.safetensors")}
+    assert len(stores) == 2
+    assert run(command) == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*.safetensors")} == stores
+
+
+def test_reconstruct_gives_back_names_and_depth(
+    trained: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["reconstruct", str(trained / "ldm"), "--data", str(scans), "--out", str(tmp_path), "--most", "5", *CPU]
+    assert run(command) == 0
+    names = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
+    assert names == ["left/0.png", "left/10.png", "left/2.png", "left/4.png", "left/6.png", "side_by_side.png"]
+    pixels = read_image(tmp_path / "left" / "0.png")
+    assert (pixels.shape, pixels.dtype) == ((16, 16, 1), np.uint16)
+    assert Image.open(tmp_path / "side_by_side.png").size == (5 * 18 + 2, 2 * 18 + 2)
+    assert "over 5 images" in capsys.readouterr().out
+
+
+def test_evaluate_measures_with_protocols(
+    trained: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers = tmp_path / "numbers.json"
+    command = ["evaluate", str(trained / "ldm"), "--data", str(scans), "--samples", "4", "--out", str(numbers), *CPU]
+    assert run(command) == 0
+    shown = capsys.readouterr().out
+    metrics = json.loads(numbers.read_text())
+    assert f"PSNR {metrics['reconstruction']['psnr']:.2f} dB" in shown
+    assert metrics["training conditions"]["kid"]["protocol"].startswith("4 images against the training images (9).")
+    assert metrics["unseen images"]["class_agreement"]["n"] == 3
+    assert metrics["copies"]["n_samples"] == 4
+
+
+def test_evaluate_an_autoencoder(trained: Path, scans: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluate", str(trained / "ae"), "--data", str(scans), *CPU]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("reconstruction: PSNR ")
+    assert line.endswith("3 images")
+
+
+def test_data_check_lists_what_is_there_and_what_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for index in range(8):
+        save_png(tmp_path / f"{index}.png", np.full((40, 50, 3), 30 * index, np.uint8))
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    assert run(["data", "check", str(tmp_path), "--size", "32"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{tmp_path}: 8 images, 1 other entries left out"
+    assert "pixels: 3 channels of uint8" in lines
+    assert lines[-1] == "  broken.png: not an image"
+
+
+def test_presets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["presets"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [*AUTOENCODERS, *DIFFUSION]
+    assert [line.split()[1] for line in lines] == ["autoencoder"] * len(AUTOENCODERS) + ["diffusion"] * len(DIFFUSION)
+
+
+def test_run_says_where_everything_is(
+    chain: Path, picture_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("calotype.chain.run.run_chain", lambda *_, **__: chain / "report.html")
+    assert read_artifact(chain).config["conditioner"]["embedders"][0]["field"] == "caption"
+    assert run(["run", str(picture_folder), "--out", str(chain)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"samples: {chain / 'samples.png'}",
+        f"report: {chain / 'report.html'}",
+        f'draw more: calotype sample {chain} --caption "..." --seeds 0-15 --grid grid.png',
+    ]
