@@ -19,7 +19,10 @@ def execute(verb: str, command: Callable[..., Any], arguments: Sequence[str]) ->
     """
     import tyro
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    main_process = os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(
+        level=logging.INFO if main_process else logging.WARNING, format="%(message)s", stream=sys.stderr
+    )
     for chatty in ("matplotlib", "PIL", "tensorboard"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     complaint = io.StringIO()
