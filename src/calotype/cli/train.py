@@ -27,7 +27,7 @@ def command(
 ) -> None:
     """Train one stage by a preset (`calotype presets` lists them). The same command goes on where it was stopped.
 
-    First an autoencoder: calotype train kl-f8-small --data photos/ --out runs/ae --minutes 30
+    First an autoencoder: calotype train kl-f4-small --data photos/ --out runs/ae --minutes 30
 
     Then a diffusion model on its latents: calotype train ldm-small --autoencoder runs/ae --data photos/ --out runs/ldm
     --minutes 60

@@ -103,10 +103,8 @@ def _reference(
 AUTOENCODERS: dict[str, AutoencoderPreset] = {
     preset.name: preset
     for preset in (
-        _small(
-            "kl-f8-small", 8, 16, "8x8x16 latents for 64 px; 5.7 M parameters; made for CPUs", "docs/results/demo.md"
-        ),
-        _small("kl-f4-small", 4, 4, "16x16x4 latents for 64 px; made for CPUs", ""),
+        _small("kl-f4-small", 4, 4, "16x16x4 latents for 64 px, 1.3 M parameters; for CPUs", "docs/results/demo.md"),
+        _small("kl-f8-small", 8, 16, "8x8x16 latents for 64 px, 5.7 M parameters; for CPUs", ""),
         AutoencoderPreset(
             name="kl-f8-debug",
             summary="takes a stage through in seconds; for tests",
