@@ -118,7 +118,7 @@ DIFFUSION: dict[str, DiffusionPreset] = {
         ),
         DiffusionPreset(
             name="ldm-base",
-            summary="flow matching with a UNet of about 270 M parameters; for GPUs and 32x32 or 64x64 latents",
+            summary="flow matching with a UNet of about 290 M parameters (430 M with text); for GPUs",
             reproduces="",
             channels=224,
             channel_multipliers=(1, 2, 3, 4),
