@@ -81,15 +81,17 @@ def read_artifact(path: Path | str, *, kind: str | None = None) -> Artifact:
     Raises:
         UserError: nothing is there, it is no artifact, or it is of another kind than ``kind``.
     """
-    folder = resolve(path)
+    folder = resolve(path, kind)
     data = _read_config(folder)
     if kind is not None and data["kind"] != kind:
         raise UserError(f"{path} holds {_article(data['kind'])}, but {_article(kind)} is needed here")
     return Artifact(folder, data["kind"], data["config"], data["provenance"])
 
 
-def resolve(path: Path | str) -> Path:
+def resolve(path: Path | str, kind: str | None = None) -> Path:
     """Return the artifact folder that ``path`` stands for: itself, a run's latest checkpoint, or a chain's last stage.
+
+    Of a chain, ``kind="autoencoder"`` asks for that stage.
 
     Raises:
         UserError: nothing is there, or nothing that was trained.
@@ -99,11 +101,12 @@ def resolve(path: Path | str) -> Path:
         raise UserError(f"{path} does not exist")
     if not (path / "config.json").is_file():
         raise UserError(f"{path} holds nothing that calotype trained (no config.json)")
-    kind = _read_config(path)["kind"]
-    runs = {"training_run": (path,), "chain": (path / "diffusion", path / "autoencoder")}.get(kind)
-    if runs is None:
+    stages = ("autoencoder",) if kind == "autoencoder" else ("diffusion", "autoencoder")
+    runs = {"training_run": [path], "chain": [path / stage for stage in stages]}
+    holds = _read_config(path)["kind"]
+    if holds not in runs:
         return path
-    for run in runs:
+    for run in runs[holds]:
         if latest := latest_checkpoint(run):
             return latest
     raise UserError(f"{path} has no checkpoint yet: run its command again to train on")

@@ -52,6 +52,7 @@ def test_load_needs_the_folder_alone(chain: Path) -> None:
     autoencoder = ct.load(chain / "autoencoder")
     assert isinstance(autoencoder, ct.TrainedAutoencoder)
     assert autoencoder.size == 32
+    assert ct.read_artifact(chain, kind="autoencoder").folder.parts[-3:-1] == ("autoencoder", "checkpoints")
 
 
 def test_image_i_depends_on_seed_i_only(chain: Path, tmp_path: Path) -> None:

@@ -104,9 +104,9 @@ def _stored_plan(source: Source, out: Path, size: int | None) -> Plan | None:
     if kind != "chain":
         raise UserError(f"{out} holds no chain but another thing ({kind}): choose another --out")
     plan: Plan = from_dict(Plan, stored.get("config") or {}, where=str(path))
-    if plan.source != source.name:
-        raise UserError(f"{out} was begun on {plan.source}, not on {source.name}: choose another --out")
     if plan.fingerprint != source.train.fingerprint:
+        if plan.source != source.name:
+            raise UserError(f"{out} was begun on {plan.source}, not on {source.name}: choose another --out")
         raise UserError(f"the images of {plan.source} have changed since {out} was begun: choose another --out")
     if size not in (None, plan.size):
         raise UserError(f"{out} was begun at {plan.size} px, not {size}: choose another --out")

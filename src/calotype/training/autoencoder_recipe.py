@@ -152,7 +152,7 @@ class AutoencoderRecipe(Recipe):
 
     def recipe_config(self) -> dict[str, Any]:
         """Return the configuration with the data it is trained on."""
-        data = {"source": self.train.images.source, "fingerprint": self.train.images.fingerprint}
+        data = {"images": len(self.train), "fingerprint": self.train.images.fingerprint}
         return {"kind": self.kind, **to_dict(self.config), "data": data, "transform": to_dict(self.train.transform)}
 
 

@@ -73,6 +73,6 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {name!r} is not available here: {str(error).splitlines()[0]}") from None
+    except (RuntimeError, AssertionError):
+        raise UserError(f"device {name!r} is not available here: take auto, cpu, or an accelerator that is") from None
     return device
