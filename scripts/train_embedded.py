@@ -14,19 +14,20 @@ from pathlib import Path
 
 import torch
 
-from calotype.artifact import read_artifact, write_artifact
+from calotype.artifact import read_artifact, resolve, write_artifact
 from calotype.chain.judge import judge_autoencoder, judge_samples
 from calotype.chain.report import metric_rows
-from calotype.chain.source import open_source
+from calotype.chain.source import Source, open_source
 from calotype.chain.stages import train_autoencoder, train_diffusion
 from calotype.pipeline import load_latent_diffusion
 from calotype.presets import AUTOENCODERS, DIFFUSION
 from calotype.presets.embedded import FOLDER
-from calotype.training.session import start_session
+from calotype.training.session import Session, start_session
 from calotype.training.trainer import TrainerConfig
 
 LIMIT = 16_000_000
 COMPONENTS = ("autoencoder", "network", "conditioner")
+FIRST, SECOND = AUTOENCODERS["kl-f4-small"], DIFFUSION["ldm-emoji"]
 
 CARD = """# The emoji model
 
@@ -57,38 +58,42 @@ def main() -> None:
     parser.add_argument("--autoencoder-minutes", type=float, default=15.0)
     parser.add_argument("--diffusion-minutes", type=float, default=60.0)
     parser.add_argument("--samples", type=int, default=384)
-    parser.add_argument("--autoencoder-only", action="store_true")
+    parser.add_argument("--export-only", action="store_true", help="export and measure the latest checkpoint in --out")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
-    session, source, out = start_session(), open_source("emoji"), arguments.out
-    first, second = AUTOENCODERS["kl-f4-small"], DIFFUSION["ldm-emoji"]
-    settings = TrainerConfig(
-        out=str(out / "autoencoder"), minutes=arguments.autoencoder_minutes, batch_size=first.batch_size
-    )
-    artifact = read_artifact(train_autoencoder(first, source, 64, settings), kind="autoencoder")
-    if arguments.autoencoder_only:
-        return
-    settings = TrainerConfig(
-        out=str(out / "diffusion"), minutes=arguments.diffusion_minutes, batch_size=second.batch_size
-    )
-    checkpoint = train_diffusion(second, source, artifact, out / "latents", settings, session)
-    export(checkpoint)
+    session, source = start_session(), open_source("emoji")
+    if not arguments.export_only:
+        train(source, session, arguments.out, arguments.autoencoder_minutes, arguments.diffusion_minutes)
+    export(resolve(arguments.out / "diffusion"))
+    card = model_card(source, session, arguments.out, arguments.samples)
+    (FOLDER / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+    print(card)
 
+
+def train(source: Source, session: Session, out: Path, autoencoder_minutes: float, diffusion_minutes: float) -> None:
+    settings = TrainerConfig(out=str(out / "autoencoder"), minutes=autoencoder_minutes, batch_size=FIRST.batch_size)
+    artifact = read_artifact(train_autoencoder(FIRST, source, 64, settings), kind="autoencoder")
+    settings = TrainerConfig(out=str(out / "diffusion"), minutes=diffusion_minutes, batch_size=SECOND.batch_size)
+    train_diffusion(SECOND, source, artifact, out / "latents", settings, session)
+
+
+def model_card(source: Source, session: Session, out: Path, samples: int) -> str:
+    """Measure the exported model and describe it."""
     model = load_latent_diffusion(read_artifact(FOLDER)).to(session.device)
     found = judge_autoencoder(model.first_stage, source.held_out).metrics
-    judgement = judge_samples(model, source, session, count=arguments.samples, seed=0, progress=True)
+    judgement = judge_samples(model, source, session, count=samples, seed=0, progress=True)
     rows = [
         f"| {name} | {label} | {value:.3f} | {'' if scale is None else f'{scale:.3f}'} |"
         for name, drawn in {"training": judgement.samples, **judgement.questions}.items()
         for label, value, scale, _ in metric_rows(drawn.metrics or {})
     ]
     size = sum(path.stat().st_size for path in FOLDER.glob("*.safetensors"))
-    card = CARD.format(
+    return CARD.format(
         train=len(source.train),
         held_out=sum(len(images) for images in source.questions.values()),
-        autoencoder=first.name,
-        diffusion=second.name,
+        autoencoder=FIRST.name,
+        diffusion=SECOND.name,
         autoencoder_samples=samples_seen(out / "autoencoder"),
         diffusion_samples=samples_seen(out / "diffusion"),
         device=f"a {session.device.type.upper()}, torch {torch.__version__}",
@@ -101,8 +106,6 @@ def main() -> None:
         samples=judgement.copies["n_samples"],
         held_out_copies=judgement.copies["held_out_copies"],
     )
-    (FOLDER / "MODEL_CARD.md").write_text(card, encoding="utf-8")
-    print(card)
 
 
 def export(checkpoint: Path) -> None:
