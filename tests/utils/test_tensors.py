@@ -1,9 +1,11 @@
+import stat
 from pathlib import Path
 
 import pytest
 import torch
 
 from calotype.utils.errors import UserError
+from calotype.utils.files import default_mode
 from calotype.utils.tensors import load_tensors, save_tensors
 
 
@@ -16,6 +18,7 @@ def test_round_trip_of_any_layout_and_type(tmp_path: Path) -> None:
         "empty": torch.zeros(0, 3),
     }
     save_tensors(tmp_path / "it.safetensors", tensors)
+    assert stat.S_IMODE((tmp_path / "it.safetensors").stat().st_mode) == default_mode()
     loaded = load_tensors(tmp_path / "it.safetensors")
     assert loaded.keys() == tensors.keys()
     for key, value in tensors.items():

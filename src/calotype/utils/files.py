@@ -31,7 +31,7 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     try:
         yield temporary
         _sync(temporary)
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(default_mode())
         temporary.replace(path)
         _sync(path.parent)
     except OSError as error:
@@ -123,7 +123,8 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _umask() -> int:
+def default_mode() -> int:
+    """Return the permissions that a new file gets by the process's umask; temporary files have narrower ones."""
     mask = os.umask(0)
     os.umask(mask)
-    return mask
+    return 0o666 & ~mask

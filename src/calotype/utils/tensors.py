@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from calotype.utils.errors import UserError
+from calotype.utils.files import default_mode
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -18,6 +19,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+        path.chmod(default_mode())
     except SafetensorError as error:
         raise OSError(str(error)) from error
 
