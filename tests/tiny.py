@@ -16,11 +16,19 @@ from calotype.data.latents import LatentLoader
 from calotype.data.loader import Loader
 from calotype.data.pixel_format import PixelFormat
 from calotype.data.transforms import Transform
-from calotype.losses.discriminator import NLayerDiscriminatorConfig
-from calotype.losses.lpips_with_discriminator import LPIPSWithDiscriminatorConfig
-from calotype.losses.perceptual import NoPerceptualConfig
+from calotype.diffusion.log_variance import LogVarianceConfig
+from calotype.diffusion.objectives import Objective
+from calotype.diffusion.schedule import ScaledLinear
+from calotype.losses import (
+    LPIPSWithDiscriminatorConfig,
+    NLayerDiscriminatorConfig,
+    NoPerceptualConfig,
+    VQLPIPSWithDiscriminatorConfig,
+)
 from calotype.models.autoencoder import AutoencoderKLConfig
+from calotype.models.quantisers import VectorQuantizer2Config
 from calotype.models.unet import UNetConfig
+from calotype.models.vq_model import VQModelConfig
 from calotype.training.autoencoder_recipe import AutoencoderRecipe, AutoencoderRecipeConfig
 from calotype.training.diffusion_recipe import DiffusionRecipe, DiffusionRecipeConfig
 from calotype.training.encode import encode_latents, latent_statistics
@@ -33,14 +41,16 @@ from calotype.utils.files import digest
 
 SIZE, BATCH = 16, 4
 COLOURS = ("red", "green", "blue")
-AUTOENCODER = AutoencoderKLConfig(
-    channels=32,
-    channel_multipliers=(1, 1),
-    num_res_blocks=1,
-    latent_channels=4,
-    resolution=SIZE,
-    attention="none",
-)
+SHAPE: dict[str, Any] = {
+    "channels": 32,
+    "channel_multipliers": (1, 1),
+    "num_res_blocks": 1,
+    "latent_channels": 4,
+    "resolution": SIZE,
+    "attention": "none",
+}
+AUTOENCODER = AutoencoderKLConfig(**SHAPE)
+QUANTISED = VQModelConfig(**SHAPE, quantiser=VectorQuantizer2Config(codes=16))
 DISCRIMINATOR = NLayerDiscriminatorConfig(channels=8, num_layers=2)
 TEXT = TextEmbedderConfig(
     vocabulary=(*COLOURS, "a", "wave", "round"),
@@ -64,6 +74,10 @@ NETWORK = UNetConfig(
     dropout=0.1,
 )
 STEADY = OptimiserConfig(learning_rate=2e-3, warmup_samples=8)
+LEARNED = {
+    "schedule": ScaledLinear(timesteps=50),
+    "objective": Objective(elbo_weight=0.1, log_variance=LogVarianceConfig(init=0.2)),
+}
 
 
 class Pictures(ImageSet):
@@ -136,6 +150,20 @@ def autoencoder_recipe(*, weights: int = 0, disc_from: float = 0.3, count: int =
     return AutoencoderRecipe(config, loader(count, flip=True), loader(4, first=count))
 
 
+def quantised_recipe(*, weights: int = 0, disc_from: float = 0.3) -> AutoencoderRecipe:
+    """The same with a codebook, whose idle codes start again after every second step."""
+    torch.manual_seed(weights)
+    config = AutoencoderRecipeConfig(
+        autoencoder=QUANTISED,
+        loss=VQLPIPSWithDiscriminatorConfig(discriminator=DISCRIMINATOR, perceptual=NoPerceptualConfig(), disc_start=0),
+        disc_from=disc_from,
+        restart_codes_every=2 * BATCH,
+        optimiser=STEADY,
+        discriminator_optimiser=STEADY,
+    )
+    return AutoencoderRecipe(config, loader(flip=True), loader(4, first=12))
+
+
 def autoencoder_artifact(folder: Path) -> Artifact:
     """An untrained autoencoder that is sure of its latents, with their statistics."""
     torch.manual_seed(0)
@@ -162,7 +190,7 @@ def latent_loader(folder: Path, count: int = 12, *, first: int = 0) -> LatentLoa
 
 
 def diffusion_recipe(
-    folder: Path, *, weights: int = 0, conditional: bool = True, dropout: float = 0.1
+    folder: Path, *, weights: int = 0, conditional: bool = True, dropout: float = 0.1, **changes: Any
 ) -> DiffusionRecipe:
     """A recipe on the latents of the autoencoder in ``folder``; ``weights`` seeds the initial weights."""
     torch.manual_seed(weights)
@@ -171,6 +199,7 @@ def diffusion_recipe(
         network=replace(NETWORK, dropout=dropout, **slots),
         conditioner=ConditionerConfig(embedders=(TEXT,) if conditional else ()),
         optimiser=STEADY,
+        **changes,
     )
     return DiffusionRecipe(config, read_artifact(folder), latent_loader(folder), latent_loader(folder, 4, first=12))
 

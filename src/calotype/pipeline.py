@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from calotype.artifact import Artifact, Weights, read_artifact
 from calotype.conditioner import Conditioner, ConditionerConfig, TextEmbedder
 from calotype.data.pixel_format import PixelFormat
-from calotype.diffusion import CFG, Conditioning, Denoiser, DPMSolver, NoiseSource, Solver, solve
+from calotype.diffusion import CFG, Conditioning, Denoise, Denoiser, DPMSolver, NoiseSource, Solver, solve
 from calotype.diffusion.prediction import Prediction
 from calotype.diffusion.schedule import NoiseSchedule, NoiseSchedules
-from calotype.models.autoencoder import AutoencoderKL, AutoencoderKLConfig
+from calotype.models import AutoencoderConfig
+from calotype.models.autoencoder import Autoencoder
 from calotype.models.unet import UNet, UNetConfig
 from calotype.utils.config import from_dict
 from calotype.utils.errors import UserError
@@ -28,7 +29,7 @@ STEPS, GUIDANCE = 20, 3.0
 class TrainedAutoencoder:
     """An autoencoder with what it was trained on: its pixel format and image size."""
 
-    model: AutoencoderKL
+    model: Autoencoder
     pixel_format: PixelFormat
     size: int
 
@@ -36,7 +37,8 @@ class TrainedAutoencoder:
     def reconstruct(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Encode and decode (through the posterior's mode), clamped to [-1, 1]; the result is on the CPU."""
         device = self.model.latent_shift.device
-        return self.model(images.to(device))[0].float().clamp(-1, 1).cpu()
+        latents = self.model.encode(images.to(device)).mode()
+        return self.model.decode(latents).float().clamp(-1, 1).cpu()
 
 
 class LatentDiffusion:
@@ -56,6 +58,7 @@ class LatentDiffusion:
         self.first_stage = autoencoder
         self.autoencoder, self.conditioner, self.network = autoencoder.model, conditioner, network
         self.schedule, self.prediction = schedule, prediction
+        conditioner.attach(autoencoder.model)
         for module in self.modules:
             module.eval().requires_grad_(False)
 
@@ -94,6 +97,21 @@ class LatentDiffusion:
         count = count if count is not None else len(next(iter(fields.values()), ()))
         with torch.no_grad():
             return self.conditioner.embed(fields, count, self.device)
+
+    def denoise(self, count: int, guidance: CFG | None = None, **fields: Sequence[Any]) -> Denoise:
+        """Return what a solver takes: the denoiser under these fields (one value per image) and guidance.
+
+        Guidance defaults to CFG of 3 where fields are given and the model has a null condition, else to none.
+
+        Raises:
+            UserError: a field that does not fit, or guidance of a model without a null condition.
+        """
+        cond = self.condition(count, **fields)
+        guidance = guidance or CFG(GUIDANCE if fields and self.conditioner.has_null else 1.0)
+        if guidance.scale == 1:
+            return self.denoiser.bind(cond)
+        with torch.no_grad():
+            return guidance(self.denoiser, cond, self.conditioner.embed_null(fields, count, self.device))
 
     def unknown_words(self, caption: str) -> list[str]:
         """Return the words of a caption that this model has no token for; it leaves them out."""
@@ -142,8 +160,11 @@ class LatentDiffusion:
     ) -> Float[Tensor, "n c h w"]:
         """Draw one image per seed; ``fields`` hold one value per image (``caption=["a red apple", ...]``).
 
-        Image i depends on seed i (and its own fields) alone, whatever the batch size. Guidance defaults to CFG of 3
-        where fields are given, else to none; the solver to DPM-Solver++(2M). ``size`` may differ from that of training.
+        Image i depends on seed i (and its own fields) alone, whatever the batch size. Guidance defaults as in
+        ``denoise``, the solver to DPM-Solver++(2M). ``size`` may differ from that of training.
+
+        Raises:
+            UserError: a field, size or guidance that does not fit.
         """
         seeds = list(seeds)
         if not seeds:
@@ -152,16 +173,14 @@ class LatentDiffusion:
             if isinstance(values, str) or len(values) != len(seeds):
                 raise UserError(f"{name}: give a list with one value per seed, {len(seeds)} of them")
         solver = solver or DPMSolver()
-        guidance = guidance or CFG(GUIDANCE if fields else 1.0)
         grid = self.schedule.grid(steps)
         images = []
         with show_progress("sampling", len(seeds) * steps, unit="steps", quiet=not progress) as bar:
             for start in range(0, len(seeds), batch_size):
                 rows = slice(start, start + batch_size)
                 own = seeds[rows]
-                cond = self.condition(len(own), **{name: values[rows] for name, values in fields.items()})
-                denoise = guidance(self.denoiser, cond, self.condition(len(own)))
                 x = self.noise(own, size)
+                denoise = self.denoise(len(own), guidance, **{name: values[rows] for name, values in fields.items()})
                 for state in solve(denoise, x, grid, solver, noise=NoiseSource(own)):
                     x = state.x
                     bar.advance(len(own))
@@ -192,7 +211,7 @@ def load_autoencoder(artifact: Artifact, *, weights: Weights = "ema") -> Trained
 
 def build_autoencoder(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> TrainedAutoencoder:
     """Build an autoencoder from an artifact's configuration and a state dict, which must fit exactly."""
-    model: AutoencoderKL = from_dict(AutoencoderKLConfig, config["autoencoder"], where="autoencoder").build()
+    model: Autoencoder = from_dict(AutoencoderConfig, config["autoencoder"], where="autoencoder").build()
     _load_state(model, state, "autoencoder")
     model.set_latent_statistics(config["latent"]["shift"], config["latent"]["scale"])
     pixel_format: PixelFormat = from_dict(PixelFormat, config["pixel_format"], where="pixel_format")

@@ -67,7 +67,7 @@ MISTAKES = [
     ("sample {out} --seeds 0", "does not exist"),
     ("sample {chain}/autoencoder --seeds 0", "a latent diffusion is needed here"),
     ("sample {chain} --seeds x", "--seeds must be numbers and ranges"),
-    ("sample {chain} --label red --grid {grid}", "this model takes no 'class' (it takes caption)"),
+    ("sample {chain} --class red --grid {grid}", "this model takes no 'class' (it takes caption)"),
     ("sample {chain} --size 20 --grid {grid}", "size must be a multiple of 16"),
     ("sample {chain} --steps 0 --grid {grid}", "--steps must be between 1 and 1000"),
     ("sample {chain} --columns 0 --grid {grid}", "--columns must be above 0"),

@@ -56,7 +56,7 @@ def test_train_again_goes_on(trained: Path, scans: Path, caplog: pytest.LogCaptu
 
 def test_sample_writes_the_depth_of_the_data(trained: Path, tmp_path: Path) -> None:
     command = ["sample", str(trained / "ldm"), "--seeds", "4,6-7", "--steps", "2", "--out", str(tmp_path), *CPU]
-    assert run([*command, "--label", "left"]) == 0
+    assert run([*command, "--class", "left"]) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["4.png", "6.png", "7.png"]
     pixels = read_image(tmp_path / "4.png")
     assert (pixels.shape, pixels.dtype) == ((16, 16, 1), np.uint16)
@@ -67,10 +67,10 @@ def test_a_class_changes_the_sample_and_is_checked(
 ) -> None:
     command = ["sample", str(trained / "ldm"), "--seeds", "0", "--steps", "2", "--guidance", "3", *CPU]
     for label in ("left", "right"):
-        assert run([*command, "--label", label, "--out", str(tmp_path / label)]) == 0
+        assert run([*command, "--class", label, "--out", str(tmp_path / label)]) == 0
     left, right = (read_image(tmp_path / label / "0.png").astype(int) for label in ("left", "right"))
     assert np.abs(left - right).max() > 0
-    assert run([*command, "--label", "lift"]) == 2
+    assert run([*command, "--class", "lift"]) == 2
     assert "class 'lift' is unknown. Did you mean 'left'?" in capsys.readouterr().err
 
 

@@ -3,7 +3,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from calotype.conditioner import Conditioner, ConditionerConfig, LabelEmbedderConfig, TextEmbedderConfig
+from calotype.conditioner import (
+    ClassEmbedderConfig,
+    Conditioner,
+    ConditionerConfig,
+    EncodedImageConfig,
+    LabelEmbedderConfig,
+    PassThroughConfig,
+    SpatialRescalerConfig,
+    TextEmbedderConfig,
+)
+from calotype.models.autoencoder import IdentityAutoencoderConfig
 from calotype.utils.config import from_dict, to_dict
 from calotype.utils.errors import UserError
 
@@ -48,6 +58,47 @@ def test_null_is_what_missing_fields_missing_values_and_dropped_rows_become(rand
     ):
         for slot, value in null.slots().items():
             assert torch.equal(getattr(same, slot), value), slot
+
+
+def test_tokens_without_a_mask_are_all_seen(randomised) -> None:
+    kind = ClassEmbedderConfig(field="kind", classes=3, channels=12, null_class=2)
+    conditioner = randomised(ConditionerConfig(embedders=(kind, CAPTION)).build())
+    joined = conditioner.embed({"kind": [0, 1], "caption": ["red apple", ""]}, 2, CPU)
+    assert joined.context.shape == (2, 1 + 4, 12)
+    assert joined.context_mask.tolist() == [[True] * 4 + [False], [True] * 2 + [False] * 3]
+
+
+def test_images_of_several_fields_are_joined() -> None:
+    low = PassThroughConfig(field="low", slot="concat", channels=2)
+    conditioner = ConditionerConfig(embedders=(low, SpatialRescalerConfig(in_channels=4), EncodedImageConfig())).build()
+    conditioner.attach(IdentityAutoencoderConfig().build())
+    pair = torch.zeros(3, 2, 2), torch.ones(1, 2, 2)
+    fields = {"low": torch.randn(1, 2, 2, 2), "segmentation": [torch.ones(4, 4).long()], "masked_image": [pair]}
+    concat = conditioner.embed(fields, 1, CPU).concat
+    assert concat.shape == (1, 2 + 4 + 4, 2, 2)
+    assert torch.equal(concat[:, :2], fields["low"])
+    assert not conditioner.state_dict()
+    null = conditioner.embed_null(fields, 1, CPU).concat
+    assert null[:, :6].abs().max() == 0
+    assert torch.equal(null[:, 6:], torch.tensor([-1.0, -1, -1, 1]).view(1, 4, 1, 1).expand(-1, -1, 2, 2))
+
+
+def test_the_null_of_guidance_is_that_of_missing_fields(randomised) -> None:
+    conditioner = randomised(THREE.build())
+    assert conditioner.has_null
+    null = conditioner.embed({}, 2, CPU)
+    for name, value in conditioner.embed_null(FIELDS, 2, CPU).slots().items():
+        assert torch.equal(getattr(null, name), value), name
+
+
+def test_without_a_null_there_is_no_guidance() -> None:
+    conditioner = ConditionerConfig(embedders=(ClassEmbedderConfig(channels=12), CAPTION)).build()
+    assert not conditioner.has_null
+    assert conditioner.embed({"class": [3]}, 1, CPU).context.shape == (1, 5, 12)
+    with pytest.raises(UserError, match=r"^this model was trained without a null for 'class': guidance must be 1$"):
+        conditioner.embed_null({"class": [3]}, 1, CPU)
+    with pytest.raises(UserError, match=r"^class: this model needs a value for every image$"):
+        conditioner.embed({"caption": ["red"]}, 1, CPU)
 
 
 def test_rows_and_fields_are_dropped_apart(randomised) -> None:

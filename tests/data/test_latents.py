@@ -2,14 +2,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from calotype.data import latents
 from calotype.data.image_set import Record
-from calotype.data.latents import LatentLoader, LatentStore
+from calotype.data.latents import LatentLoader, LatentStore, Moments
 from calotype.data.order import Order
+from calotype.utils.tensors import load_tensors
 
-MOMENTS = torch.arange(10 * 4 * 2 * 2, dtype=torch.float32).view(10, 4, 2, 2)
+MEAN, LOGVAR = torch.arange(10 * 4 * 2 * 2, dtype=torch.float32).view(2, 10, 2, 2, 2)
+MOMENTS = Moments(MEAN, LOGVAR)
+
+
+def same(ours: Moments, theirs: Moments) -> bool:
+    pairs = ours.tensors(), theirs.tensors()
+    return pairs[0].keys() == pairs[1].keys() and all(torch.equal(pairs[0][name], pairs[1][name]) for name in pairs[0])
 
 
 class Encoder:
@@ -18,9 +24,9 @@ class Encoder:
     def __init__(self) -> None:
         self.asked: list[range] = []
 
-    def __call__(self, rows: range) -> Tensor:
+    def __call__(self, rows: range) -> Moments:
         self.asked.append(rows)
-        return MOMENTS[rows.start : rows.stop]
+        return MOMENTS[torch.tensor(rows)]
 
 
 @pytest.fixture
@@ -38,7 +44,7 @@ def test_filling_and_reading(store: LatentStore) -> None:
     assert list(store.fill(encode)) == [4, 4, 2]
     assert encode.asked == SHARDS
     assert store.missing() == []
-    assert torch.equal(store.moments(), MOMENTS)
+    assert same(store.moments(), MOMENTS)
     assert list(store.fill(encode)) == []
 
 
@@ -50,7 +56,7 @@ def test_filling_goes_on_where_it_stopped(store: LatentStore) -> None:
         store.moments()
     assert list(store.fill(second)) == [4, 2]
     assert second.asked == SHARDS[1:]
-    assert torch.equal(store.moments(), MOMENTS)
+    assert same(store.moments(), MOMENTS)
 
 
 def cut(path: Path) -> None:
@@ -68,11 +74,11 @@ def test_a_damaged_shard_alone_is_encoded_again(damage: object, store: LatentSto
     again = Encoder()
     list(store.fill(again))
     assert again.asked == [range(4, 8)]
-    assert torch.equal(store.moments(), MOMENTS)
+    assert same(store.moments(), MOMENTS)
 
 
 def test_a_failure_leaves_no_shard(store: LatentStore) -> None:
-    def fail(rows: range) -> Tensor:
+    def fail(rows: range) -> Moments:
         raise MemoryError
 
     with pytest.raises(MemoryError):
@@ -93,7 +99,7 @@ def test_batches_follow_the_order(store: LatentStore) -> None:
     loader = LatentLoader(MOMENTS, RECORDS, seed=5)
     batch = loader.batch(8, 4)
     assert batch.indices.tolist() == Order(5, 10).indices(8, 4)
-    assert torch.equal(batch.moments, MOMENTS[batch.indices])
+    assert same(batch.moments, MOMENTS[batch.indices])
     assert batch.fields == {"caption": [None if i == 3 else f"number {i}" for i in batch.indices.tolist()]}
     assert len(loader) == 10
 
@@ -101,10 +107,24 @@ def test_batches_follow_the_order(store: LatentStore) -> None:
 def test_rows_are_those_of_the_whole_batch() -> None:
     loader = LatentLoader(MOMENTS, RECORDS)
     whole, parts = loader.batch(4, 6), [loader.batch(4, 6, rows) for rows in (slice(0, 3), slice(3, 6))]
-    assert torch.equal(whole.moments, torch.cat([part.moments for part in parts]))
+    assert same(whole.moments, Moments.cat([part.moments for part in parts]))
     assert whole.fields["caption"] == [caption for part in parts for caption in part.fields["caption"]]
 
 
 def test_every_latent_needs_a_record() -> None:
     with pytest.raises(ValueError, match="10 latents for 9 records"):
         LatentLoader(MOMENTS, RECORDS[:9])
+
+
+def test_sampling() -> None:
+    noise = torch.randn(10, 2, 2, 2)
+    torch.testing.assert_close(Moments(MEAN, LOGVAR / 9).sample(noise), MEAN + (LOGVAR / 18).exp() * noise)
+
+
+def test_a_point_has_no_variance_on_disk_either(tmp_path: Path) -> None:
+    store = LatentStore(tmp_path, "key", 10)
+    list(store.fill(lambda rows: Moments(MEAN[rows.start : rows.stop])))
+    assert store.moments().logvar is None
+    assert load_tensors(store.folder / "00000000.safetensors").keys() == {"mean"}
+    batch = LatentLoader(store.moments(), RECORDS).batch(0, 4)
+    assert torch.equal(batch.moments.sample(torch.randn(4, 2, 2, 2)), MEAN[batch.indices])

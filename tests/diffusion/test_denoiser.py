@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from calotype.diffusion import Conditioning, Denoiser, Flow, Linear
+from calotype.diffusion import Conditioning, Denoiser, Flow, Linear, map_x0
 
 
 class Probe(nn.Module):
@@ -57,3 +57,26 @@ def test_conditioning_must_have_a_row_per_image():
     denoiser = Denoiser(Probe(), Flow(), "flow")
     with pytest.raises(ValueError, match=r"^label: 3 rows"):
         denoiser(torch.randn(2, 1, 2, 2), torch.tensor(0.5), Conditioning(label=torch.arange(3)))
+
+
+def test_what_is_seen_of_the_image_can_be_changed_with_or_without_the_noise(gaussian, images):
+    t, plain = torch.tensor(600.0, dtype=torch.float64), gaussian(Linear(), 0.7, 0.25)
+    alpha, sigma = Linear().marginal(t, images)
+    before = plain(images, t)
+    follows = map_x0(plain, lambda x0: x0.clamp(-1, 0.7))(images, t)
+    kept = map_x0(plain, lambda x0: x0.clamp(-1, 0.7), keep_eps=True)(images, t)
+    assert torch.equal(follows.x0, before.x0.clamp(-1, 0.7))
+    assert torch.equal(kept.x0, follows.x0)
+    torch.testing.assert_close(alpha * follows.x0 + sigma * follows.eps, images)
+    assert torch.equal(kept.eps, before.eps)
+
+
+def test_another_direction_is_seen_through_all_the_same_changes(gaussian, images):
+    t, plain = torch.tensor(600.0, dtype=torch.float64), gaussian(Linear(), 0.7, 0.25)
+    alpha, sigma = Linear().marginal(t, images)
+    twice = map_x0(map_x0(plain, lambda x0: x0.clamp(-1, 0.7), keep_eps=True), lambda x0: 2 * x0, keep_eps=True)
+    eps = torch.full_like(images, 0.3)
+    got = twice(images, t).with_eps(eps, images)
+    assert torch.equal(got.eps, eps)
+    torch.testing.assert_close(got.x0, 2 * ((images - sigma * eps) / alpha).clamp(-1, 0.7))
+    torch.testing.assert_close(plain(images, t).with_eps(eps, images).x0, (images - sigma * eps) / alpha)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from calotype.diffusion import CFG, Conditioning, Denoiser, Linear
+from calotype.diffusion import CFG, Conditioning, Denoiser, Linear, dynamic_threshold
 from calotype.utils.config import from_dict, to_dict
 
 X = torch.linspace(-2, 2, 24, dtype=torch.float64).view(2, 3, 2, 2)
@@ -68,6 +68,15 @@ def test_guided_gaussians_follow_the_product_of_densities():
     precision = w / v1 + (1 - w) / v0
     mean = w * alpha / v1 / precision
     torch.testing.assert_close(got.eps, sigma * (X - mean) * precision, rtol=0, atol=1e-12)
+
+
+def test_a_dynamic_threshold_cuts_the_brightest_values_of_each_image():
+    x0 = torch.stack([torch.linspace(-0.5, 0.5, 101), torch.linspace(-4.0, 4.0, 101)]).view(2, 1, 1, 101)
+    got = dynamic_threshold(x0, quantile=0.5)
+    assert torch.equal(got[0], x0[0]), "nothing is beyond 1"
+    torch.testing.assert_close(got[1], (x0[1] / 2).clamp(-1, 1), rtol=0, atol=0.03)
+    assert got.abs().max() == 1
+    torch.testing.assert_close(dynamic_threshold(x0, least=8.0), x0 / 8)
 
 
 def test_config_round_trip():

@@ -1,11 +1,12 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+import numpy as np
 import pytest
 import torch
 from pydantic import Field
 
-from calotype.diffusion import Cosine, Flow, Linear, NoiseSchedules, ScaledLinear, Sqrt
+from calotype.diffusion import Betas, Cosine, Flow, Linear, NoiseSchedules, ScaledLinear, Sqrt
 from calotype.utils.config import Config, from_dict, to_dict
 
 LDM = ScaledLinear(beta_start=0.0015, beta_end=0.0195)
@@ -69,7 +70,7 @@ def test_the_network_of_a_flow_is_shown_thousandths():
 
 
 @pytest.mark.parametrize("steps", EVERY_STEPS)
-@pytest.mark.parametrize("spacing", ["trailing", "linspace", "log_snr"])
+@pytest.mark.parametrize("spacing", ["trailing", "linspace", "quadratic", "log_snr"])
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_grid_has_exactly_the_steps_asked_for(schedule, spacing, steps):
     grid = schedule.grid(steps, spacing)
@@ -81,11 +82,50 @@ def test_a_grid_has_exactly_the_steps_asked_for(schedule, spacing, steps):
     torch.testing.assert_close(grid.sigma[:-1], schedule.sigma(grid.t[:-1]), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_default_grid_has_every_number_of_steps_up_to_a_thousand(schedule):
+    for steps in range(1, 1001):
+        grid = schedule.grid(steps)
+        assert (grid.steps, grid.t[0], grid.t[-1]) == (steps, schedule.t_max, schedule.t_clean)
+        assert (grid.t.diff() < 0).all()
+        assert grid.t[-2] >= schedule.t_min
+
+
+@pytest.mark.parametrize("spacing", ["linspace", "quadratic", "log_snr"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_grid_may_start_and_end_at_given_times(schedule, spacing):
+    start, end = 0.75 * schedule.t_max, 0.125 * schedule.t_max
+    grid = schedule.grid(10, spacing, start=start, end=end)
+    assert grid.steps == 10
+    torch.testing.assert_close(grid.t[[0, -1]], double(start, end), rtol=1e-9, atol=0)
+    assert (grid.t.diff() < 0).all()
+    assert grid.sigma[-1] > 0
+    later = schedule.grid(10, spacing, start=start)
+    assert later.steps == 10
+    assert (later.t[0], later.sigma[-1]) == (start, 0)
+
+
+def test_a_step_is_divided_equally_in_log_snr():
+    coarse = LDM.grid(4, "linspace")
+    fine = LDM.refine(coarse, [3, 1, 2, 1])
+    assert fine.t[[0, 3, 4, 6, 7]].tolist() == coarse.t.tolist()
+    assert (fine.alpha[-1], fine.sigma[-1]) == (1, 0)
+    steps = fine.log_snr.diff()
+    torch.testing.assert_close(steps[:3], (coarse.log_snr[1] - coarse.log_snr[0]).expand(3) / 3, rtol=1e-9, atol=0)
+    torch.testing.assert_close(steps[4], steps[5], rtol=1e-9, atol=0)
+    for parts, message in (([1, 1, 1, 2], "infinite"), ([1, 1], "parts"), ([1, 1, 1, 0], "parts")):
+        with pytest.raises(ValueError, match=message):
+            LDM.refine(coarse, parts)
+
+
 def test_spacings_are_what_they_say():
     assert Linear().grid(1000).t.tolist() == list(range(999, -2, -1))
     assert Linear().grid(4, "trailing").t.tolist() == [999, 749, 499, 249, -1]
     assert Linear().grid(4, "linspace").t.tolist() == [999, 666, 333, 0, -1]
     assert Flow().grid(4).t.tolist() == [1, 0.75, 0.5, 0.25, 0]
+    assert Linear().grid(2, "linspace", end=0.0).t.tolist() == [999, 499.5, 0]
+    roots = (Linear().grid(9, "quadratic", end=0.0).t + 1).sqrt()
+    torch.testing.assert_close(roots, torch.linspace(1000**0.5, 1, 10, dtype=torch.float64))
     steps = Linear().grid(9, "log_snr").log_snr[:-1].diff()
     torch.testing.assert_close(steps, steps[:1].expand(8), rtol=1e-9, atol=0)
 
@@ -102,9 +142,45 @@ def test_the_reference_grid_keeps_its_stride_its_offset_and_its_end():
         Flow().grid(10, "reference")
 
 
-@pytest.mark.parametrize("make", [lambda: Linear().grid(0), lambda: Linear().grid(1001)])
-def test_grids_that_cannot_be_are_refused(make):
-    with pytest.raises(ValueError, match=r"^steps"):
+def test_the_quadratic_reference_grid_is_that_of_numpy_with_its_repetitions():
+    for steps in (1, 2, 5, 21, 41, 200, 961):
+        ours = LDM.grid(steps, "reference_quad").t
+        theirs = (np.linspace(0, np.sqrt(1000 * 0.8), steps) ** 2).astype(int) + 1
+        assert ours.tolist() == [*theirs[::-1], 0]
+    assert len(set(LDM.grid(200, "reference_quad").t[:-1].tolist())) == 187
+
+
+def test_outside_the_table_the_ends_hold_or_go_on():
+    t = double(-0.5, 0.0, 0.5, 998.5, 999.0, 1000.0)
+    held, extended = LDM.log_alpha(t), LDM.log_alpha(t, outside="extend")
+    assert torch.equal(held, torch.stack([held[1], *held[1:5], held[4]]))
+    torch.testing.assert_close(extended[1:5], held[1:5], rtol=0, atol=0)
+    torch.testing.assert_close(extended[0], 2 * extended[1] - extended[2], rtol=1e-12, atol=0)
+    torch.testing.assert_close(extended[5], 3 * extended[4] - 2 * extended[3], rtol=1e-12, atol=0)
+    log_snr = 2 * extended - torch.log(-torch.expm1(2 * extended))
+    torch.testing.assert_close(LDM.time(log_snr, outside="extend"), t, rtol=1e-9, atol=1e-9)
+    assert LDM.time(log_snr)[[0, -1]].tolist() == [0, 999]
+
+
+def test_betas_may_be_given():
+    same = Betas(values=tuple(LDM.betas().tolist()))
+    assert same.timesteps == 1000
+    torch.testing.assert_close(same.alpha(double(0.0, 17.5, 999.0)), LDM.alpha(double(0.0, 17.5, 999.0)))
+
+
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        (lambda: Linear().grid(0), "steps"),
+        (lambda: Linear().grid(1001), "steps"),
+        (lambda: Linear().grid(5, end=10.0), "end"),
+        (lambda: Linear().grid(5, "reference", start=500.0), "start"),
+        (lambda: Linear().grid(5, start=1000.0), "start"),
+        (lambda: Linear().grid(5, "linspace", start=10.0, end=10.0), "end"),
+    ],
+)
+def test_grids_that_cannot_be_are_refused(make, field):
+    with pytest.raises(ValueError, match=rf"\b{field}\b"):
         make()
 
 
@@ -116,6 +192,8 @@ def test_grids_that_cannot_be_are_refused(make):
         (lambda: Linear(beta_end=1.0), "beta_end"),
         (lambda: Sqrt(beta_start=0.1, beta_end=0.01), "beta_end"),
         (lambda: Cosine(offset=-1.0), "offset"),
+        (lambda: Betas(values=(0.1, 1.0)), "values"),
+        (lambda: Betas(values=(0.1,)), "timesteps"),
     ],
 )
 def test_bad_settings_are_named(make, field):
@@ -128,7 +206,9 @@ class Tagged(Config):
     schedule: Annotated[NoiseSchedules, Field(discriminator="kind")] = Flow()
 
 
-@pytest.mark.parametrize("schedule", [*SCHEDULES, Linear(timesteps=10), ScaledLinear(beta_end=0.01)])
+@pytest.mark.parametrize(
+    "schedule", [*SCHEDULES, Linear(timesteps=10), ScaledLinear(beta_end=0.01), Betas(values=(0.1, 0.2))]
+)
 def test_the_kind_decides_which_schedule_a_config_becomes(schedule):
     schedule.alpha(double(0.5))  # what is cached must not leak into the data
     assert from_dict(NoiseSchedules, to_dict(schedule)) == schedule

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from calotype.losses.adversarial import adopt_weight, hinge_d_loss, measure_perplexity, vanilla_d_loss
+from calotype.losses.adversarial import adopt_weight, hinge_d_loss, vanilla_d_loss
 
 REAL = torch.tensor([[2.0, 0.5], [-1.0, 1.0]])
 FAKE = torch.tensor([[-3.0, 0.0], [1.0, -1.0]])
@@ -35,12 +35,3 @@ def test_example_weights() -> None:
 
 def test_the_weight_starts_at_the_threshold() -> None:
     assert [adopt_weight(0.8, seen, 100) for seen in (0, 99, 100, 101)] == [0.0, 0.0, 0.8, 0.8]
-
-
-def test_perplexity_counts_codes_in_even_use() -> None:
-    perplexity, used = measure_perplexity(torch.tensor([[0, 1], [2, 3]]), 16)
-    assert perplexity.item() == pytest.approx(4)
-    assert used == 4
-    perplexity, used = measure_perplexity(torch.full((5,), 2), 16)
-    assert perplexity.item() == pytest.approx(1)
-    assert used == 1

@@ -117,6 +117,17 @@ def test_grey_small_and_half_precision_images(squeezenet: FeatureDistance) -> No
         squeezenet(torch.zeros(1, 4, 32, 32), torch.zeros(1, 4, 32, 32))
 
 
+def test_vgg_takes_images_as_small_as_its_pooling_allows() -> None:
+    lpips = LPIPS()
+    x, y = photograph("chelsea", 16), photograph("chelsea", 16, 5)
+    assert lpips.taps(x)[-1].shape[2:] == (1, 1)
+    levels = zip(lpips.taps(x), lpips.taps(y), strict=True)
+    cosines = torch.stack([F.cosine_similarity(ours, theirs).mean() for ours, theirs in levels])
+    torch.testing.assert_close(lpips(x, y).squeeze(), (1 - cosines).mean(), rtol=1e-4, atol=1e-6)
+    doubled = [F.interpolate(image[:, :, ::2, ::2], scale_factor=2, mode="bilinear") for image in (x, y)]
+    torch.testing.assert_close(lpips(x[:, :, ::2, ::2], y[:, :, ::2, ::2]), lpips(*doubled))
+
+
 def test_training_mode_changes_nothing(squeezenet: FeatureDistance) -> None:
     x, y = photograph("coffee", 32), photograph("coffee", 32, 4)
     before = squeezenet(x, y)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -40,6 +41,13 @@ def words_swapped(embedded: Tensor) -> Tensor:
     return embedded[:, [0, 2, 1, 3, 4, 5]]
 
 
+def test_embeddings_are_dropped_in_training_alone(randomised) -> None:
+    model = randomised(replace(SMALL, embedding_dropout=1.0).build())
+    assert torch.equal(model(TOKENS), randomised(SMALL.build())(TOKENS))
+    dropped = model.train()(TOKENS)
+    torch.testing.assert_close(dropped, dropped[:1, :1].expand_as(dropped))
+
+
 def test_the_published_model_has_its_number_of_parameters() -> None:
     with torch.device("meta"):
         model = TextTransformerConfig(
@@ -54,7 +62,9 @@ def test_configurations_survive_a_round_trip() -> None:
     assert from_dict(TextTransformerConfig, to_dict(SMALL)) == SMALL
 
 
-@pytest.mark.parametrize("change", [{"layers": 0}, {"vocabulary_size": 0}, {"head_channels": -4}, {"width": 8}])
+@pytest.mark.parametrize(
+    "change", [{"layers": 0}, {"vocabulary_size": 0}, {"head_channels": -4}, {"embedding_dropout": 2.0}, {"width": 8}]
+)
 def test_a_configuration_that_cannot_be_built_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=rf"^config: .*{next(iter(change))}"):
         from_dict(TextTransformerConfig, {**to_dict(SMALL), **change})

@@ -51,27 +51,41 @@ def differences(golden: Golden, found: dict[str, Tensor]) -> list[str]:
             if not torch.equal(actual.to(expected.dtype), expected):
                 lines.append(f"{name}: other integers")
         else:
-            error, allowed = _largest(actual.double() - expected.double()), _allowed(golden, name)
+            counted = _counted(golden, name, expected)
+            error, allowed = _error(actual[counted], expected[counted]), _allowed(golden, name)
             if not error <= allowed:
                 lines.append(f"{name}: differs by {error:.3g}, allowed {allowed:.3g}")
     return lines
 
 
+def _error(actual: Tensor, expected: Tensor) -> float:
+    """Return the largest absolute difference; equal infinities do not differ."""
+    differences = torch.where(actual == expected, 0.0, actual.double() - expected.double())
+    return differences.abs().max().item() if differences.numel() else 0.0
+
+
 def _allowed(golden: Golden, name: str) -> float:
-    """Return the absolute difference allowed: relative to max |out|, or as the last matching override says."""
+    """Return the absolute difference allowed: relative to max |out|, or as the most specific matching override says."""
     tolerance = golden.sidecar["tolerance"]
-    rule = {"relative": tolerance["relative"]}
-    for pattern, override in tolerance["overrides"].items():
-        if fnmatch.fnmatchcase(f"out.{name}", pattern):
-            rule = override
-    if "absolute" in rule:
+    fitting = [pattern for pattern in tolerance.get("overrides", {}) if fnmatch.fnmatchcase(f"out.{name}", pattern)]
+    rule = tolerance["overrides"][max(fitting, key=len)] if fitting else {}
+    if "absolute" in rule and "relative" not in rule:
         return rule["absolute"]
-    group = [golden.outputs[name]]
-    if "relative_to_largest_of" in rule:
-        pattern = rule["relative_to_largest_of"]
-        group = [tensor for other, tensor in golden.outputs.items() if fnmatch.fnmatchcase(f"out.{other}", pattern)]
-    return rule["relative"] * max(_largest(tensor.double()) for tensor in group)
+    group = rule.get("relative_to_largest_of", f"out.{name}")
+    outputs = [tensor for other, tensor in golden.outputs.items() if fnmatch.fnmatchcase(f"out.{other}", group)]
+    relative = rule.get("relative", tolerance["relative"]) * max(_scale(tensor) for tensor in outputs)
+    return max(relative, rule.get("absolute", 0.0))
 
 
-def _largest(tensor: Tensor) -> float:
-    return tensor.abs().max().item() if tensor.numel() else 0.0
+def _counted(golden: Golden, name: str, output: Tensor) -> Tensor:
+    """Return which elements count: not those of ``ignore_parameters``, in a list of one number per parameter."""
+    ignored = golden.sidecar["tolerance"].get("ignore_parameters", [])
+    names = golden.sidecar["config"]["param_names"] if ignored else []
+    if output.shape == (len(names),):
+        return torch.tensor([parameter not in ignored for parameter in names])
+    return torch.full_like(output, not name.endswith(tuple(f".{parameter}" for parameter in ignored)), dtype=torch.bool)
+
+
+def _scale(tensor: Tensor) -> float:
+    finite = tensor[tensor.isfinite()].double()
+    return finite.abs().max().item() if finite.numel() else 0.0

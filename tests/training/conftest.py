@@ -25,11 +25,20 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_recipe(encoded: Path) -> MakeRecipe:
-    """Makes the recipe of a kind, with initial weights of its own per ``weights``."""
+    """Makes the recipe of a kind, with initial weights of its own per ``weights``.
+
+    ``log_variance`` is diffusion on a table, with a learned log-variance and the variational bound.
+    """
 
     def make(kind: str, **options: int) -> Recipe:
-        return (
-            tiny.autoencoder_recipe(**options) if kind == "autoencoder" else tiny.diffusion_recipe(encoded, **options)
-        )
+        match kind:
+            case "autoencoder":
+                return tiny.autoencoder_recipe(**options)
+            case "quantised":
+                return tiny.quantised_recipe(**options)
+            case "log_variance":
+                return tiny.diffusion_recipe(encoded, **tiny.LEARNED, **options)
+            case _:
+                return tiny.diffusion_recipe(encoded, **options)
 
     return make

@@ -15,7 +15,9 @@ from calotype.training.interrupt import Interrupted
 from calotype.training.recipe import Recipe
 from calotype.training.trainer import Trainer, TrainingError
 from calotype.utils import distributed
-from tiny import Wrapped, autoencoder_recipe, diffusion_recipe, settings
+from tiny import LEARNED, Wrapped, autoencoder_recipe, diffusion_recipe, quantised_recipe, settings
+
+KINDS = ("autoencoder", "quantised", "diffusion", "log_variance")
 
 
 class OnTheSecond(Wrapped):
@@ -32,13 +34,13 @@ class OnTheSecond(Wrapped):
 
 def precise(kind: str, encoded: Path) -> Recipe:
     """The recipe of a kind in float64, without dropout."""
-    if kind == "autoencoder":
-        recipe = autoencoder_recipe(kl_weight=1e-2)
+    if kind in ("autoencoder", "quantised"):
+        recipe = autoencoder_recipe(kl_weight=1e-2) if kind == "autoencoder" else quantised_recipe()
         recipe.model.double()
         recipe.loss.double()
         return recipe
-    recipe = diffusion_recipe(encoded, dropout=0.0)
-    for module in (recipe.network, recipe.conditioner, recipe.first_stage.model):
+    recipe = diffusion_recipe(encoded, dropout=0.0, **(LEARNED if kind == "log_variance" else {}))
+    for module in (*recipe.averaged.values(), recipe.first_stage.model):
         module.double()
     return recipe
 
@@ -54,7 +56,7 @@ def ask_to_stop(batch: Any) -> Any:
 
 def main(out: Path, encoded: Path) -> None:
     told: dict[str, Any] = {"rank": distributed.rank(), "processes": distributed.world_size()}
-    for kind in ("autoencoder", "diffusion"):
+    for kind in KINDS:
         recipe = precise(kind, encoded)
         Trainer(settings(out / kind, samples=24)).fit(recipe, recipe.train)
     for name, meddle in {"stop": ask_to_stop, "nan": not_a_number}.items():

@@ -14,7 +14,7 @@ from calotype.artifact import latest_checkpoint, read_artifact
 from calotype.training import checkpoint as module
 from calotype.training.checkpoint import load_checkpoint, save_checkpoint
 from calotype.training.draws import Draws
-from calotype.training.ema import EMAConfig, MovingAverage
+from calotype.training.ema import MovingAverage, PowerFunctionEMA
 from calotype.training.recipe import Recipe
 from calotype.training.session import start_session
 from calotype.utils.errors import UserError
@@ -31,7 +31,7 @@ class Run:
         self.recipe = recipe
         recipe.start(start_session("cpu", "fp32"), BATCH)
         recipe.begin(0)
-        self.average = MovingAverage(recipe.averaged, EMAConfig())
+        self.average = MovingAverage(recipe.averaged, PowerFunctionEMA())
         for step in range(steps):
             recipe.step(recipe.train.batch(step * BATCH, BATCH), Draws(0, step * BATCH, BATCH, slice(None)))
             self.average.update(step + 1)

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from calotype.training.ema import EMAConfig, MovingAverage
+from calotype.training.ema import ConstantEMA, EMAConfig, MovingAverage, PowerFunctionEMA, WarmUpEMA
+from calotype.utils.config import from_dict, to_dict
 
 
 class Holder(nn.Module):
@@ -14,9 +15,13 @@ class Holder(nn.Module):
         self.register_buffer("count", torch.tensor(0))
 
 
-def test_the_average_of_a_constant_is_the_constant() -> None:
+PROFILES = [PowerFunctionEMA(), WarmUpEMA(decay=0.99), ConstantEMA(decay=0.9)]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_average_of_a_constant_is_the_constant(profile: EMAConfig) -> None:
     source = Holder(3.7)
-    average = MovingAverage({"it": source}, EMAConfig())
+    average = MovingAverage({"it": source}, profile)
     for step in range(1, 50):
         average.update(step)
         assert torch.equal(average.modules["it"].weight, source.weight)
@@ -24,7 +29,7 @@ def test_the_average_of_a_constant_is_the_constant() -> None:
 
 def test_the_first_step_forgets_the_initial_weights() -> None:
     source = Holder(3.0)
-    average = MovingAverage({"it": source}, EMAConfig())
+    average = MovingAverage({"it": source}, PowerFunctionEMA())
     source.weight.data.fill_(-5.25)
     average.update(1)
     assert average.modules["it"].weight.item() == -5.25
@@ -34,7 +39,7 @@ def test_the_first_step_forgets_the_initial_weights() -> None:
 def test_the_average_of_a_ramp(gamma: float, expected: float) -> None:
     """Of 1, 2 .. N it is N (gamma + 1) / (gamma + 2) for large N."""
     steps, source = 2000, Holder(0.0)
-    average = MovingAverage({"it": source}, EMAConfig(gamma=gamma))
+    average = MovingAverage({"it": source}, PowerFunctionEMA(gamma=gamma))
     for step in range(1, steps + 1):
         source.weight.data.fill_(step)
         average.update(step)
@@ -43,9 +48,42 @@ def test_the_average_of_a_ramp(gamma: float, expected: float) -> None:
     assert value == pytest.approx(expected, rel=1e-3)
 
 
+def test_a_constant_decay_weighs_every_step_alike() -> None:
+    """0 at first, then ones: after k steps it has kept decay^k of the zero."""
+    source = Holder(0.0)
+    average = MovingAverage({"it": source}, ConstantEMA(decay=0.9))
+    source.weight.data.fill_(1.0)
+    for step in range(1, 31):
+        average.update(step)
+        assert average.modules["it"].weight.item() == pytest.approx(1 - 0.9**step)
+
+
+def test_a_warm_up_forgets_the_beginning_until_the_decay_is_reached() -> None:
+    profile = WarmUpEMA(decay=0.9)
+    assert [profile.decay_at(step) for step in (1, 2, 8)] == [2 / 11, 3 / 12, 9 / 18]
+    assert profile.decay_at(79) == pytest.approx(80 / 89) != 0.9
+    assert {profile.decay_at(step) for step in (80, 81, 10**6)} == {0.9}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_config_round_trip(profile: EMAConfig) -> None:
+    assert from_dict(EMAConfig, to_dict(profile)) == profile
+
+
+def test_settings_from_before_there_were_kinds_are_power_functions() -> None:
+    assert from_dict(EMAConfig, {"gamma": 16.97}) == PowerFunctionEMA(gamma=16.97)
+    assert from_dict(EMAConfig, {}) == PowerFunctionEMA()
+
+
+@pytest.mark.parametrize("kind", [WarmUpEMA, ConstantEMA])
+def test_a_decay_is_a_share(kind: type) -> None:
+    with pytest.raises(ValueError, match=r"^decay must be"):
+        kind(decay=1.5)
+
+
 def test_the_average_is_a_copy_for_inference() -> None:
     source = Holder(1.0).train()
-    average = MovingAverage({"it": source}, EMAConfig())
+    average = MovingAverage({"it": source}, PowerFunctionEMA())
     copy = average.modules["it"]
     source.weight.data.fill_(2.0)
     source.count.fill_(7)

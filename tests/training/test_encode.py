@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from calotype.artifact import Artifact, read_artifact
-from calotype.data.latents import SHARD
+from calotype.data.latents import SHARD, Moments
 from calotype.data.loader import Loader
 from calotype.data.transforms import Transform
 from calotype.models.autoencoder import AutoencoderKL
-from calotype.training.encode import encode_latents, latent_statistics, store_key
+from calotype.training.encode import encode_latents, latent_statistics, scale_by_std, store_key
 from calotype.training.session import start_session
 from calotype.utils.files import digest
 from tiny import AUTOENCODER, SIZE, Pictures, autoencoder_artifact, loader
@@ -48,15 +48,20 @@ def test_statistics_of_the_first_images(model: AutoencoderKL) -> None:
 def test_encoding_is_that_of_the_plain_images(model: AutoencoderKL, tmp_path: Path) -> None:
     flipped = Loader(Pictures(70), Transform(size=SIZE, flip=True))
     moments = encode_latents(model, flipped, tmp_path, "key", start_session("cpu", "fp32"), quiet=True)
-    expected = model.encode(torch.cat([batch.images for batch in loader(70).all()])).parameters
-    torch.testing.assert_close(moments, expected, rtol=1e-5, atol=1e-5)
+    expected = model.encode(torch.cat([batch.images for batch in loader(70).all()]))
+    torch.testing.assert_close(moments.mean, expected.mean, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(moments.logvar, expected.logvar, rtol=1e-5, atol=1e-5)
+
+
+def same(ours: Moments, theirs: Moments) -> bool:
+    return torch.equal(ours.mean, theirs.mean) and torch.equal(ours.logvar, theirs.logvar)
 
 
 def test_encoding_again_reads_the_store(model: AutoencoderKL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = start_session("cpu", "fp32")
     first = encode_latents(model, loader(), tmp_path, "key", session, quiet=True)
     monkeypatch.setattr(model, "encode", None)
-    assert torch.equal(encode_latents(model, loader(), tmp_path, "key", session, quiet=True), first)
+    assert same(encode_latents(model, loader(), tmp_path, "key", session, quiet=True), first)
     with pytest.raises(TypeError):
         encode_latents(model, loader(), tmp_path, "another key", session, quiet=True)
 
@@ -70,7 +75,7 @@ def test_only_a_lost_shard_is_encoded_again(
     (tmp_path / "key" / "00000004.safetensors").unlink()
     asked, at = [], images.at
     monkeypatch.setattr(images, "at", lambda rows: asked.extend(rows) or at(rows))
-    assert torch.equal(encode_latents(model, images, tmp_path, "key", session, quiet=True), whole)
+    assert same(encode_latents(model, images, tmp_path, "key", session, quiet=True), whole)
     assert asked == [4, 5, 6, 7]
     assert SHARD == 512
 
@@ -99,3 +104,9 @@ def test_key_without_averaged_weights(artifact: Artifact) -> None:
         images.images.fingerprint,
     )
     assert store_key(artifact, images) == plain
+
+
+def test_scale_by_std_is_one_number_for_a_batch_and_leaves_the_mean() -> None:
+    latents = torch.tensor([1.0, 3.0]).expand(5, 2).reshape(5, 2, 1, 1)
+    deviation = (10 / 9) ** 0.5
+    assert scale_by_std(latents) == pytest.approx(1 / deviation)

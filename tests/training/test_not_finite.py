@@ -32,10 +32,15 @@ class AtBatch(Wrapped):
 
 
 def poisoned(batch: Any) -> Any:
-    name = "moments" if hasattr(batch, "moments") else "images"
-    values = getattr(batch, name).clone()
+    if hasattr(batch, "moments"):
+        return replace(batch, moments=replace(batch.moments, mean=with_nan(batch.moments.mean)))
+    return replace(batch, images=with_nan(batch.images))
+
+
+def with_nan(values: Tensor) -> Tensor:
+    values = values.clone()
     values[1, 0, 2, 2] = torch.nan
-    return replace(batch, **{name: values})
+    return values
 
 
 def gradient_of(module: str) -> Callable[[Recipe, Any], Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from ranks import precise
+from ranks import KINDS, precise
 
 from calotype.artifact import latest_checkpoint
 from calotype.training.trainer import Trainer
@@ -56,7 +56,7 @@ def equal(checkpoint: Path, reference: Path) -> None:
             torch.testing.assert_close(ours[key], value, rtol=1e-10, atol=1e-10, msg=f"{path.name} {key}")
 
 
-@pytest.mark.parametrize("kind", ["autoencoder", "diffusion"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_two_equal_one(kind: str, two: Path, encoded: Path, tmp_path: Path) -> None:
     recipe = precise(kind, encoded)
     alone = Trainer(settings(tmp_path / "one", samples=24)).fit(recipe, recipe.train)
@@ -65,7 +65,7 @@ def test_two_equal_one(kind: str, two: Path, encoded: Path, tmp_path: Path) -> N
     ours, theirs = metrics(two / kind), metrics(tmp_path / "one")
     for line, expected in zip(ours, theirs, strict=True):
         assert line == pytest.approx(expected, rel=1e-6)
-    assert ("train/d_weight" in theirs[-2]) == (kind == "autoencoder"), "the discriminator has joined"
+    assert ("train/d_weight" in theirs[-2]) == (kind in ("autoencoder", "quantised")), "the discriminator has joined"
 
     shutil.rmtree(latest_checkpoint(two / kind))
     recipe = precise(kind, encoded)

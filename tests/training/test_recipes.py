@@ -12,6 +12,8 @@ import torch
 
 import calotype as ct
 from calotype.artifact import read_artifact
+from calotype.diffusion.log_variance import LogVarianceConfig
+from calotype.diffusion.objectives import Objective
 from calotype.evaluation.reconstruction import psnr
 from calotype.training.autoencoder_recipe import AutoencoderRecipe
 from calotype.training.draws import Draws
@@ -89,7 +91,7 @@ def test_the_step_is_the_gradient_of_the_written_loss(started: AutoencoderRecipe
     recipe = started
     batch, draws = recipe.train.batch(0, BATCH), Draws(0, 20, BATCH, slice(None))
     reconstructions, parameters = recipe.model(batch.images, draws.normal("posterior", 4, SIZE // 2, SIZE // 2))
-    _, nll = recipe.loss.nll_loss(recipe.loss.reconstruction_loss(batch.images, reconstructions))
+    nll = recipe.loss.nll_loss(recipe.loss.reconstruction_loss(batch.images, reconstructions))
     kl = ct.DiagonalGaussianDistribution(parameters).kl().mean() / batch.images[0].numel()
     generator_loss = recipe.loss.generator_loss(reconstructions)
     (ours,) = torch.autograd.grad(nll, recipe.model.last_layer, retain_graph=True)
@@ -114,7 +116,7 @@ def test_the_diffusion_loss_is_the_written_one(encoded: Path) -> None:
     torch.nn.init.normal_(recipe.network.out[2].weight)
     recipe.start(start_session("cpu", "fp32"), BATCH)
     batch, draws = recipe.train.batch(0, BATCH), Draws(3, 20, BATCH, slice(None))
-    mean, logvar = batch.moments.chunk(2, dim=1)
+    mean, logvar = batch.moments.mean, batch.moments.logvar
     raw = mean + (logvar / 2).exp() * draws.normal("posterior", *mean.shape[1:])
     shift, scale = (torch.tensor(recipe.artifact.config["latent"][name])[:, None, None] for name in ("shift", "scale"))
     x0, noise = (raw - shift) * scale, draws.normal("noise", *mean.shape[1:])
@@ -124,6 +126,41 @@ def test_the_diffusion_loss_is_the_written_one(encoded: Path) -> None:
     slots = recipe.conditioner(captions, {"caption": draws.uniform("drop caption") < 0.2}).slots()
     expected = (recipe.network(x_t, 1000 * t, **slots) - (noise - x0)).square().mean()
     torch.testing.assert_close(recipe.step(batch, draws)["loss"], expected.detach())
+
+
+def test_a_log_variance_is_learned_kept_and_no_part_of_inference(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    recipe = make_recipe("log_variance")
+    run = Trainer(settings(tmp_path, samples=80, validate_every=40)).fit(recipe, recipe.train)
+    stored = read_artifact(run)
+    raw, averaged = (stored.weights("log_variance", weights)["logvar"] for weights in ("raw", "ema"))
+    assert torch.equal(raw, recipe.log_variance.logvar)
+    assert not torch.equal(raw, averaged)
+    assert len(raw) == 50
+    assert raw.std() > 0
+    line = [each for each in metrics(tmp_path) if "train/loss" in each][-1]
+    assert {"train/loss_simple", "train/loss_vlb", "train/loss_gamma", "train/logvar"} <= line.keys()
+    assert line["train/loss"] == pytest.approx(line["train/loss_gamma"] + 0.1 * line["train/loss_vlb"])
+    (run / "log_variance.safetensors").unlink()
+    (run / "log_variance_ema.safetensors").unlink()
+    assert ct.load(run).sample(seeds=[0], steps=2).shape[0] == 1
+
+
+def test_validation_takes_the_averaged_log_variance(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe("log_variance")
+    recipe.start(start_session("cpu", "fp32"), BATCH)
+    averaged = {name: copy.deepcopy(module).eval() for name, module in recipe.averaged.items()}
+    before = recipe.validate(averaged)
+    torch.nn.init.constant_(averaged["log_variance"].logvar, 1.0)
+    after = recipe.validate(averaged)
+    assert after["loss_simple"] == before["loss_simple"]
+    assert after["loss_gamma"] == pytest.approx(before["loss_simple"] / np.e + 1)
+    assert before["loss_gamma"] == pytest.approx(before["loss_simple"] / np.exp(0.2) + 0.2)
+
+
+def test_a_flow_has_no_table_to_learn_on(encoded: Path) -> None:
+    for name, value in {"elbo_weight": 0.1, "log_variance": LogVarianceConfig()}.items():
+        with pytest.raises(ValueError, match=f"^{name} needs a schedule with a table of betas, not Flow"):
+            diffusion_recipe(encoded, objective=Objective(prediction="flow", **{name: value}))
 
 
 @pytest.mark.parametrize("kind", ["autoencoder", "diffusion"])
@@ -155,7 +192,7 @@ def test_captions_are_dropped_at_their_share(encoded: Path, monkeypatch: pytest.
     monkeypatch.setattr(
         recipe.conditioner, "draw_drop", lambda uniform: dropped.append(draw_drop(uniform)) or dropped[-1]
     )
-    monkeypatch.setattr(recipe, "forward", lambda x, time, inputs, drop: recipe.network.out[2].bias.sum() + x)
+    monkeypatch.setattr(recipe, "forward", lambda x, time, inputs, drop: (recipe.network.out[2].bias.sum() + x, None))
     for step in range(100):
         recipe.step(recipe.train.batch(0, 12), Draws(0, 12 * step, 12, slice(None)))
     share = torch.cat([each["caption"] for each in dropped]).float().mean().item()

@@ -43,7 +43,7 @@ class Crashing(Wrapped):
         return super().batch(start, count, rows)
 
 
-@pytest.fixture(scope="module", params=["autoencoder", "diffusion"])
+@pytest.fixture(scope="module", params=["autoencoder", "quantised", "diffusion", "log_variance"])
 def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 

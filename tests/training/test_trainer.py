@@ -5,13 +5,15 @@ from typing import Any
 
 import pytest
 
+from calotype.diffusion.objectives import Objective
 from calotype.training import timing, trainer
+from calotype.training.ema import ConstantEMA
 from calotype.training.optimiser import NonFiniteError, OptimiserConfig
 from calotype.training.recipe import Recipe
 from calotype.training.trainer import Trainer, TrainerConfig, TrainingError
 from calotype.utils import distributed
 from calotype.utils.errors import UserError
-from calotype.utils.files import read_json
+from calotype.utils.files import read_json, write_json
 from tiny import autoencoder_recipe, diffusion_recipe, metrics, settings, tensor_files
 
 MakeRecipe = Callable[..., Recipe]
@@ -96,6 +98,21 @@ def test_another_recipe_is_refused(begun: Path, encoded: Path) -> None:
         fit(autoencoder_recipe(count=13), begun, samples=4)
     with pytest.raises(UserError, match=r"recipe.kind: 'autoencoder' then, 'latent_diffusion' now"):
         fit(diffusion_recipe(encoded), begun, samples=4)
+
+
+def test_a_run_from_before_a_setting_existed_goes_on(encoded: Path, tmp_path: Path) -> None:
+    fit(diffusion_recipe(encoded), tmp_path, samples=4)
+    written = read_json(tmp_path / "config.json")
+    del written["config"]["trainer"]["ema"]["kind"]
+    for section, name in (("objective", "simple_weight"), ("optimiser", "schedule")):
+        del written["config"]["recipe"][section][name]
+    write_json(tmp_path / "config.json", written)
+    assert fit(diffusion_recipe(encoded), tmp_path, samples=4).name == f"{4:010d}"
+    new = diffusion_recipe(encoded, objective=Objective(prediction="flow", simple_weight=2.0))
+    with pytest.raises(UserError, match=r"\(recipe.objective.simple_weight: 1.0 then, 2.0 now\)"):
+        fit(new, tmp_path, samples=4)
+    with pytest.raises(UserError, match=r"trainer.ema.kind: 'power_function' then, 'constant' now"):
+        fit(diffusion_recipe(encoded), tmp_path, samples=4, ema=ConstantEMA())
 
 
 def test_changed_captions_are_refused(encoded: Path, tmp_path: Path) -> None:

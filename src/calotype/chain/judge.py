@@ -1,5 +1,6 @@
 """What a trained chain is worth: reconstructions and samples with their numbers."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,11 +9,15 @@ from torch import Tensor
 
 from calotype.chain.source import Source
 from calotype.chain.stages import loader
+from calotype.data.batch import Batch
 from calotype.data.image_set import ImageSet
 from calotype.data.order import Order
 from calotype.evaluation import (
+    AutoencoderEvaluation,
     EfficientNetLite0Features,
     FeatureSet,
+    Instruments,
+    evaluate_autoencoder,
     generation_metrics,
     memorisation,
     nearest_images,
@@ -21,8 +26,11 @@ from calotype.evaluation import (
 from calotype.pipeline import LatentDiffusion, TrainedAutoencoder
 from calotype.training.session import Session
 from calotype.utils.errors import UserError
+from calotype.utils.progress import Progress
+from calotype.utils.progress import progress as show_progress
 
 MOST_REAL, MOST_ASKED = 4_096, 256
+MOST_PIXELS = 2**22
 
 
 @dataclass(frozen=True)
@@ -66,10 +74,34 @@ class Judgement:
 
 def judge_autoencoder(autoencoder: TrainedAutoencoder, images: ImageSet, limit: int = 512) -> Reconstructions:
     """Reconstruct up to ``limit`` images and measure PSNR and SSIM."""
-    source = loader(images, autoencoder.size, 0)
+    source = loader(images.in_format(autoencoder.pixel_format), autoencoder.size, 0)
     originals = source.at(range(min(limit, len(source)))).images
     reconstructions = torch.cat([autoencoder.reconstruct(part) for part in originals.split(64)])
     return Reconstructions(originals, reconstructions, reconstruction_metrics(originals, reconstructions))
+
+
+def examine_autoencoder(
+    autoencoder: TrainedAutoencoder, images: ImageSet, instruments: Instruments, *, most: int
+) -> AutoencoderEvaluation:
+    """Measure all that there is to measure of an autoencoder on ``images``, with a progress bar.
+
+    Of more than ``most`` images as many are drawn, always the same.
+
+    Raises:
+        UserError: as ``evaluate_autoencoder``, or the images have another format.
+    """
+    source = loader(images.in_format(autoencoder.pixel_format), autoencoder.size, 0)
+    chosen = sorted(Order(0, len(source)).indices(0, min(most, len(source))))
+    size = max(1, min(64, MOST_PIXELS // autoencoder.size**2))
+
+    def batches(bar: Progress) -> Iterator[tuple[list[str], Tensor]]:
+        for start in range(0, len(chosen), size):
+            part = chosen[start : start + size]
+            yield [images.records[index].name for index in part], source.at(part).images
+            bar.advance(len(part))
+
+    with show_progress("judging", len(chosen)) as bar:
+        return evaluate_autoencoder(autoencoder.model, batches(bar), instruments)
 
 
 def judge_samples(
@@ -80,6 +112,7 @@ def judge_samples(
     Sample i has seed ``seed + i`` and is drawn in the session's precision; everything is measured in float32. Features
     are compared with all training images (at most 4096 of them).
     """
+    source = source.in_format(model.pixel_format)
     train = loader(source.train, model.first_stage.size, 0)
     order = Order(0, len(train))
     real = train.at(sorted(order.indices(0, min(len(train), MOST_REAL))))
@@ -90,33 +123,37 @@ def judge_samples(
         with session.autocast():
             return model.sample(seeds=seeds, batch_size=64, progress=progress, **model.conditioner.known(fields))
 
-    images = draw(asked.fields, count)
-    questions = {}
-    for name, held_out in source.questions.items() if model.conditioner.fields else ():
-        batch = loader(held_out, model.first_stage.size, 0).at(range(min(len(held_out), MOST_ASKED)))
-        questions[name] = batch, draw(batch.fields, len(batch))
-
     features, note = _features(model)
     known = None if features is None else FeatureSet(features(real.images), real.fields)
-    own = loader(source.held_out, model.first_stage.size, 0).at(range(min(len(source.held_out), MOST_ASKED)))
+    seen: dict[tuple[str, ...], tuple[Batch, FeatureSet | None]] = {}
 
-    def measured(drawn: Tensor, fields: dict[str, list[Any]], held_out: Tensor, held_out_fields: dict[str, Any]) -> Any:
-        if features is None or known is None or len(drawn) < 3 or len(known) < 6:
+    def held_out(images: ImageSet) -> tuple[Batch, FeatureSet | None]:
+        """The first of the images with their features, which are computed once for all sets of these images."""
+        names = tuple(record.name for record in images.records)
+        if names not in seen:
+            batch = loader(images, model.first_stage.size, 0).at(range(min(len(images), MOST_ASKED)))
+            seen[names] = batch, None if features is None else FeatureSet(features(batch.images), batch.fields)
+        return seen[names]
+
+    def measured(drawn: Tensor, fields: dict[str, list[Any]], unseen: FeatureSet | None) -> Any:
+        if features is None or known is None or unseen is None or len(drawn) < 3 or len(known) < 6:
             return None
         told = (*model.conditioner.fields, *(name for name in ("style", "class") if len(set(fields.get(name, ()))) > 1))
         shown = {name: values for name, values in fields.items() if name in told}
-        return generation_metrics(
-            FeatureSet(features(drawn), shown), FeatureSet(features(held_out), held_out_fields), known
-        )
+        return generation_metrics(FeatureSet(features(drawn), shown), unseen, known)
 
+    images = draw(asked.fields, count)
+    own, own_features = held_out(source.held_out)
+    questions = {}
+    for name, asking in source.questions.items() if model.conditioner.fields else ():
+        batch, unseen = held_out(asking)
+        drawn = draw(batch.fields, len(batch))
+        questions[name] = Samples(drawn, batch.fields, batch.images, measured(drawn, batch.fields, unseen))
     nearest = nearest_images(images, real.images).indices[:, 0]
     return Judgement(
         fields=model.conditioner.fields,
-        samples=Samples(images, asked.fields, asked.images, measured(images, asked.fields, own.images, own.fields)),
-        questions={
-            name: Samples(drawn, batch.fields, batch.images, measured(drawn, batch.fields, batch.images, batch.fields))
-            for name, (batch, drawn) in questions.items()
-        },
+        samples=Samples(images, asked.fields, asked.images, measured(images, asked.fields, own_features)),
+        questions=questions,
         nearest=real.images[nearest],
         copies=memorisation(images, own.images, real.images).summary(),
         note=note,

@@ -1,12 +1,13 @@
 """What the user named as data, opened and split: a folder of images, or the embedded emoji."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from calotype.data.emoji import emoji_source
 from calotype.data.folder import FolderScan, scan_folder
 from calotype.data.image_set import ImageSet
+from calotype.data.pixel_format import PixelFormat
 from calotype.data.splits import split
 from calotype.utils.progress import progress
 
@@ -31,6 +32,16 @@ class Source:
     def name(self) -> str:
         """What the user asked for."""
         return self.train.source
+
+    def in_format(self, pixel_format: PixelFormat) -> "Source":
+        """Return the same images, all mapped to [-1, 1] as ``pixel_format`` says.
+
+        Raises:
+            UserError: they have other channels or another depth.
+        """
+        questions = {question: images.in_format(pixel_format) for question, images in self.questions.items()}
+        train, held_out = self.train.in_format(pixel_format), self.held_out.in_format(pixel_format)
+        return replace(self, train=train, held_out=held_out, questions=questions)
 
 
 def open_source(text: str) -> Source:

@@ -1,5 +1,6 @@
 """The stages of a chain as functions: each can be stopped and called again, and does only what is left."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -57,14 +58,14 @@ def train_diffusion(
         for images in (source.train, source.held_out)
     )
     torch.manual_seed(settings.seed)
-    return Trainer(settings).fit(DiffusionRecipe(config, autoencoder, train, held_out), train)
+    recipe = DiffusionRecipe(config, autoencoder, train, held_out)
+    return Trainer(replace(settings, ema=preset.ema)).fit(recipe, train)
 
 
 def latent_loader(artifact: Artifact, images: ImageSet, folder: Path, seed: int, session: Session) -> LatentLoader:
     """Return the latents of ``images``, encoding what the store under ``folder`` lacks (on the main process)."""
-    source = loader(images, int(artifact.config["size"]), seed)
     first_stage = load_autoencoder(artifact)
-    check_pixels(images, first_stage)
+    source = loader(images.in_format(first_stage.pixel_format), first_stage.size, seed)
     key = store_key(artifact, source)
     if distributed.is_main():
         encode_latents(first_stage.model, source, folder, key, session)
@@ -74,15 +75,12 @@ def latent_loader(artifact: Artifact, images: ImageSet, folder: Path, seed: int,
 
 
 def check_pixels(images: ImageSet, autoencoder: TrainedAutoencoder) -> None:
-    """Refuse images of another pixel format than the autoencoder was trained on.
+    """Refuse images of other channels or another depth than the autoencoder was trained on.
 
     Raises:
         UserError: says what both have.
     """
-    if images.pixel_format != autoencoder.pixel_format:
-        raise UserError(
-            f"{images.source} has {images.pixel_format}, but the model was trained on {autoencoder.pixel_format}"
-        )
+    images.in_format(autoencoder.pixel_format)
 
 
 def loader(images: ImageSet, size: int, seed: int) -> Loader:

@@ -12,6 +12,7 @@ VERBS = {
     "sample": ("sample", "draw images with a trained model (or the embedded one: `emoji`)"),
     "reconstruct": ("reconstruct", "pass images through an autoencoder and save what comes back"),
     "evaluate": ("evaluate", "measure a trained model against images"),
+    "convert": ("convert", "open checkpoints of the original or of diffusers, and write such files"),
     "presets": ("presets", "list the presets"),
 }
 USAGE, INTERNAL = 2, 1

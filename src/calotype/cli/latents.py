@@ -34,5 +34,5 @@ def command(
     session, source = start_session(device), open_source(data)
     for name, images in {"training": source.train, "held-out": source.held_out}.items():
         latents = latent_loader(artifact, images, out, 0, session)
-        channels, height, width = latents.moments.shape[1] // 2, *latents.moments.shape[2:]
+        channels, height, width = latents.moments.mean.shape[1:]
         print(f"{len(latents)} {name} images, latents {channels}x{height}x{width}, in {out}")

@@ -41,7 +41,7 @@ def command(
         report = run_chain(source, out, minutes=minutes, size=size, seed=seed, device=device)
         if is_main():
             fields = {embedder["field"] for embedder in read_artifact(out).config["conditioner"]["embedders"]}
-            asked = ' --caption "..."' if "caption" in fields else " --label ..." if "class" in fields else ""
+            asked = ' --caption "..."' if "caption" in fields else " --class ..." if "class" in fields else ""
             print(f"samples: {out / 'samples.png'}")
             print(f"report: {report}")
             print(f"draw more: calotype sample {out}{asked} --seeds 0-15 --grid grid.png")

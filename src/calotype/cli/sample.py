@@ -2,17 +2,22 @@
 
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+if TYPE_CHECKING:
+    from calotype.pipeline import LatentDiffusion
+
 
 def command(
-    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")],
+    model: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")] = None,
     /,
     *,
+    original: Path | None = None,
+    config: str | None = None,
     caption: str | None = None,
-    label: str | None = None,
+    label: Annotated[str | None, tyro.conf.arg(name="class")] = None,
     seeds: str = "0-15",
     steps: int = 20,
     guidance: float | None = None,
@@ -26,9 +31,12 @@ def command(
     """Draw images. Image i depends on seed i (and the caption) alone, whatever else is drawn with it.
 
     calotype sample runs/mine --caption "red apple, 3d style" --seeds 0-15 --grid apples.png
+    calotype sample --original cin/model.ckpt --config cin256-v2 --class 207 --seeds 0-3
 
     Args:
         model: What `calotype run` or `calotype train` made, or emoji: the model that comes with the package.
+        original: A checkpoint of CompVis/latent-diffusion or Stable Diffusion v1 (.ckpt or .safetensors) instead.
+        config: The original's YAML file, or the name of a released model (`calotype presets`).
         caption: What to draw, for models that take captions.
         label: The class to draw, for models that take classes.
         seeds: Seeds as a list of numbers and ranges: 0-15, 3,7,20-23.
@@ -41,10 +49,8 @@ def command(
         device: Where to compute: auto, cpu, cuda, mps.
         raw: Take the last weights instead of their moving average.
     """
-    from calotype.artifact import read_artifact
-    from calotype.cli.values import check_positive, model_folder, parse_seeds
+    from calotype.cli.values import check_positive, parse_seeds
     from calotype.diffusion import CFG
-    from calotype.pipeline import LatentDiffusion, load_latent_diffusion
     from calotype.training.session import start_session
     from calotype.utils.errors import UserError
     from calotype.utils.images import image_grid, save_png
@@ -57,8 +63,7 @@ def command(
         raise UserError(f"--grid writes a PNG: give a name that ends in .png, not {grid.name!r}")
     if guidance is not None and not math.isfinite(guidance):
         raise UserError(f"--guidance must be a number, not {guidance}")
-    artifact = read_artifact(model_folder(model), kind=LatentDiffusion.kind)
-    ldm = load_latent_diffusion(artifact, weights="raw" if raw else "ema").to(start_session(device).device)
+    ldm = _model(model, original, config, "raw" if raw else "ema").to(start_session(device).device)
     fields: dict[str, Any] = {
         name: [value] * len(numbers) for name, value in (("caption", caption), ("class", label)) if value is not None
     }
@@ -80,3 +85,26 @@ def command(
         path = grid or Path("samples.png")
         save_png(path, image_grid(images, columns=min(columns, len(images))))
         print(f"grid: {path}")
+
+
+def _model(model: str | None, original: Path | None, config: str | None, weights: Any) -> "LatentDiffusion":
+    """Open what the user named: a model of ours, or an original checkpoint with its configuration."""
+    from calotype.artifact import read_artifact
+    from calotype.cli.values import model_folder
+    from calotype.pipeline import LatentDiffusion, load_latent_diffusion
+    from calotype.utils.errors import UserError
+
+    if (model is None) == (original is None):
+        raise UserError("name one model: MODEL, or --original CHECKPOINT --config YAML")
+    if model is not None and config is None:
+        return load_latent_diffusion(read_artifact(model_folder(model), kind=LatentDiffusion.kind), weights=weights)
+    from calotype.interop.original import load_original
+    from calotype.presets.released import released_config
+
+    if original is None or config is None:
+        raise UserError("--original and --config (the original's YAML file, or a released model's name) go together")
+    ldm, report = load_original(original, released_config(config), weights=weights)
+    print(report)
+    if not isinstance(ldm, LatentDiffusion):
+        raise UserError(f"{config} is an autoencoder alone: `calotype convert` it, then `calotype reconstruct`")
+    return ldm

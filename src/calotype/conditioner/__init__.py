@@ -1,17 +1,46 @@
-"""From the fields of the data (caption, class) to what the network is conditioned on."""
+"""From the fields of the data (caption, class, image) to what the network is conditioned on."""
 
 from calotype.conditioner.conditioner import Conditioner, ConditionerConfig, EmbedderConfig
+from calotype.conditioner.embedders.base import Embedder
+from calotype.conditioner.embedders.bert import BERTEmbedder, BERTEmbedderConfig, TokensConfig
+from calotype.conditioner.embedders.class_token import ClassEmbedder, ClassEmbedderConfig
+from calotype.conditioner.embedders.encoded_image import EncodedImage, EncodedImageConfig
 from calotype.conditioner.embedders.label import LabelEmbedder, LabelEmbedderConfig
+from calotype.conditioner.embedders.layout import Box, Layout, LayoutConfig, LayoutObject, LayoutTokens
+from calotype.conditioner.embedders.pass_through import PassThrough, PassThroughConfig
+from calotype.conditioner.embedders.spatial_rescaler import SpatialRescaler, SpatialRescalerConfig
 from calotype.conditioner.embedders.text import TextEmbedder, TextEmbedderConfig
 from calotype.conditioner.embedders.tokenizer import WordTokenizer
+from calotype.conditioner.embedders.tokens import TokenIdsConfig
+from calotype.conditioner.embedders.wordpiece import WordPieceConfig, WordPieceTokens
 
 __all__ = [
+    "BERTEmbedder",
+    "BERTEmbedderConfig",
+    "Box",
+    "ClassEmbedder",
+    "ClassEmbedderConfig",
     "Conditioner",
     "ConditionerConfig",
+    "Embedder",
     "EmbedderConfig",
+    "EncodedImage",
+    "EncodedImageConfig",
     "LabelEmbedder",
     "LabelEmbedderConfig",
+    "Layout",
+    "LayoutConfig",
+    "LayoutObject",
+    "LayoutTokens",
+    "PassThrough",
+    "PassThroughConfig",
+    "SpatialRescaler",
+    "SpatialRescalerConfig",
     "TextEmbedder",
     "TextEmbedderConfig",
+    "TokenIdsConfig",
+    "TokensConfig",
+    "WordPieceConfig",
+    "WordPieceTokens",
     "WordTokenizer",
 ]

@@ -11,14 +11,31 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from calotype.conditioner.embedders.base import Embedder
+from calotype.conditioner.embedders.bert import BERTEmbedderConfig
+from calotype.conditioner.embedders.class_token import ClassEmbedderConfig
+from calotype.conditioner.embedders.encoded_image import EncodedImageConfig
 from calotype.conditioner.embedders.label import LabelEmbedderConfig
+from calotype.conditioner.embedders.pass_through import PassThroughConfig
+from calotype.conditioner.embedders.spatial_rescaler import SpatialRescalerConfig
 from calotype.conditioner.embedders.text import TextEmbedderConfig
 from calotype.diffusion.conditioning import Conditioning
+from calotype.models.autoencoder import Autoencoder
 from calotype.utils.config import Config
 from calotype.utils.errors import UserError, nearest
 from calotype.utils.seeds import seed_of
 
-EmbedderConfig = Annotated[TextEmbedderConfig | LabelEmbedderConfig, Field(discriminator="kind")]
+EmbedderConfig = Annotated[
+    TextEmbedderConfig
+    | LabelEmbedderConfig
+    | ClassEmbedderConfig
+    | BERTEmbedderConfig
+    | SpatialRescalerConfig
+    | PassThroughConfig
+    | EncodedImageConfig,
+    Field(discriminator="kind"),
+]
+Fields = Mapping[str, Any]
+"""One value per image for each field, by its name: a list, or a tensor or array with one row per image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +52,8 @@ class ConditionerConfig(Config):
             raise ValueError(f"embedders: {taken[0]!r} cannot be a field's name; rename it in the data")
         if sum(isinstance(embedder, LabelEmbedderConfig) for embedder in self.embedders) > 1:
             raise ValueError("embedders: at most one may be of kind 'label'")
-        if len(widths := {text.channels for text in self.embedders if isinstance(text, TextEmbedderConfig)}) > 1:
-            raise ValueError(f"embedders: those of kind 'text' must have the same channels, not {sorted(widths)}")
+        if len(widths := {width for embedder in self.embedders if (width := embedder.context_channels)}) > 1:
+            raise ValueError(f"embedders: those that make tokens must have the same channels, not {sorted(widths)}")
 
     def build(self) -> "Conditioner":
         """Make the conditioner with fresh weights."""
@@ -44,7 +61,7 @@ class ConditionerConfig(Config):
 
 
 class Conditioner(nn.Module):
-    """Fields of the data to one ``Conditioning``: context tokens and vectors are joined, at most one label.
+    """Fields of the data to one ``Conditioning``: tokens, vectors and images are each joined, at most one label.
 
     An unconditional conditioner has no embedders and returns an empty ``Conditioning``.
     """
@@ -59,7 +76,17 @@ class Conditioner(nn.Module):
         """Names of the fields that condition the model, in order."""
         return tuple(self.embedders)
 
-    def known(self, fields: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    @property
+    def has_null(self) -> bool:
+        """Whether every embedder knows a null, without which there is no guidance."""
+        return all(embedder.has_null for _, embedder in self._items())
+
+    def attach(self, autoencoder: Autoencoder) -> None:
+        """Hand the model's autoencoder to the embedders that see images through it; it does not become a part."""
+        for _, embedder in self._items():
+            embedder.attach(autoencoder)
+
+    def known(self, fields: Fields) -> dict[str, Any]:
         """Return those ``fields`` that condition the model, with None for values that it cannot take (a new class)."""
         return {
             name: [value if embedder.takes(value) else None for value in fields[name]]
@@ -67,16 +94,18 @@ class Conditioner(nn.Module):
             if name in fields
         }
 
-    def prepare(self, fields: Mapping[str, Sequence[Any]], count: int) -> dict[str, Tensor]:
-        """Map field values (one per image; a missing field is null everywhere) to tensors on the CPU."""
+    def prepare(self, fields: Fields, count: int) -> dict[str, Tensor]:
+        """Map field values (one per image; a missing field is null everywhere) to tensors on the CPU.
+
+        Raises:
+            UserError: a value that its embedder cannot take, or a missing one where there is no null.
+        """
         return {
-            name: embedder.prepare(fields[name]) if name in fields else embedder.null(count)
+            name: embedder.prepare(list(fields[name])) if name in fields else embedder.null(count)
             for name, embedder in self._items()
         }
 
-    def prepare_training(
-        self, fields: Mapping[str, Sequence[Any]], count: int, key: Sequence[tuple[int | str, ...]]
-    ) -> dict[str, Tensor]:
+    def prepare_training(self, fields: Fields, count: int, key: Sequence[tuple[int | str, ...]]) -> dict[str, Tensor]:
         """Like ``prepare``, after varying every value by a generator that depends on the image's ``key`` alone."""
         varied: dict[str, list[Any]] = {}
         for name, embedder in self._items():
@@ -97,19 +126,34 @@ class Conditioner(nn.Module):
         """Turn one uniform draw per field and image into the rows to drop, by each embedder's ``dropout``."""
         return {name: uniform[name] < embedder.dropout for name, embedder in self._items()}
 
-    def embed(self, fields: Mapping[str, Sequence[Any]], count: int, device: torch.device) -> Conditioning:
+    def embed(self, fields: Fields, count: int, device: torch.device) -> Conditioning:
         """Prepare and embed in one call, on ``device``.
 
         Raises:
-            UserError: a field that this model does not know, or one with another number of values than ``count``.
+            UserError: a field that this model does not know, or one with another number of values than ``count``; or
+                as ``prepare``.
         """
+        return self(self._inputs(fields, count, device))
+
+    def embed_null(self, fields: Fields, count: int, device: torch.device) -> Conditioning:
+        """Return what guidance compares ``embed`` with: the null everywhere, images of the size of those in ``fields``.
+
+        Raises:
+            UserError: an embedder has no null; or as ``embed``.
+        """
+        if lacking := [name for name, embedder in self._items() if not embedder.has_null]:
+            raise UserError(f"this model was trained without a null for {lacking[0]!r}: guidance must be 1")
+        every = torch.ones(count, dtype=torch.bool, device=device)
+        return self(self._inputs(fields, count, device), dict.fromkeys(self.fields, every))
+
+    def _inputs(self, fields: Fields, count: int, device: torch.device) -> dict[str, Tensor]:
         for name, values in fields.items():
             if name not in self.embedders:
                 known = ", ".join(self.fields) or "none: it is unconditional"
                 raise UserError(f"this model takes no {name!r} (it takes {known}).{nearest(name, self.fields)}")
             if len(values) != count:
                 raise UserError(f"{name}: {len(values)} values for {count} images")
-        return self({name: tensor.to(device) for name, tensor in self.prepare(fields, count).items()})
+        return {name: tensor.to(device) for name, tensor in self.prepare(fields, count).items()}
 
     def _items(self) -> list[tuple[str, Embedder]]:
         return list(self.embedders.items())  # type: ignore[arg-type]
@@ -122,8 +166,17 @@ def _join(parts: Sequence[Conditioning]) -> Conditioning:
 
     return Conditioning(
         context=joined("context", 1),
-        context_mask=joined("context_mask", 1),
+        context_mask=_joined_masks(parts),
         vector=joined("vector", 1),
         label=next((part.label for part in parts if part.label is not None), None),
         concat=joined("concat", 1),
     )
+
+
+def _joined_masks(parts: Sequence[Conditioning]) -> Tensor | None:
+    """Join the masks of the tokens; those of an embedder without a mask are all seen."""
+    if all(part.context_mask is None for part in parts):
+        return None
+    tokens = [(part.context, part.context_mask) for part in parts if part.context is not None]
+    seen = [torch.ones_like(context[:, :, 0], dtype=torch.bool) if mask is None else mask for context, mask in tokens]
+    return torch.cat(seen, dim=1)

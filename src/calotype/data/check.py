@@ -11,7 +11,8 @@ from statistics import median
 import numpy as np
 
 from calotype.data.annotations import EMPTY, NOT_UTF8, TOO_LONG
-from calotype.data.folder import FolderScan, Progress, scan_folder
+from calotype.data.folder import FolderScan, scan_folder
+from calotype.data.survey import Progress
 from calotype.data.transforms import Transform
 
 SIZES = (32, 64, 128, 256, 512, 1024)
@@ -51,7 +52,7 @@ class FolderReport:
         ]
 
     def _counts(self) -> str:
-        kinds = Counter(f"{info.format} {info.mode} {info.depth}-bit" for info in self.scan.infos)
+        kinds = Counter(str(info) for info in self.scan.infos)
         return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
 
     def _sizes(self) -> str:

@@ -4,8 +4,7 @@ import json
 import os
 import posixpath
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,30 +13,27 @@ import numpy as np
 
 from calotype.data.annotations import METADATA, Annotations, read_annotations
 from calotype.data.image_set import ImageSet, Record
-from calotype.data.pixel_format import PixelFormat
+from calotype.data.survey import Common, Progress, find_common, narrowed, survey
 from calotype.utils.errors import UserError
 from calotype.utils.files import digest
-from calotype.utils.images import WHITE, ImageError, ImageInfo, load_image, read_image
+from calotype.utils.images import WHITE, ImageError, ImageInfo, read_image
 
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff")
+PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif")
+SUFFIXES = (*PICTURES, ".tif", ".tiff", ".npy")
 MIN_IMAGES = 8
-
-Progress = Callable[[int, int], None]
 
 
 class ImageFolder(ImageSet):
-    """The readable images under a folder, as ``scan_folder`` found them; pixels are decoded on demand."""
+    """The readable images under a folder, as ``scan_folder`` found them; pixels are decoded on demand.
 
-    def __init__(
-        self,
-        root: Path,
-        records: Sequence[Record],
-        pixel_format: PixelFormat,
-        background: tuple[int, int, int],
-        digests: Sequence[str],
-    ) -> None:
-        self.source, self.records, self.pixel_format = str(root), tuple(records), pixel_format
-        self.root, self.background, self.digests = root, background, tuple(digests)
+    ``infos`` describes the files in the order of ``records``.
+    """
+
+    def __init__(self, root: Path, records: Sequence[Record], common: Common, background: tuple[int, int, int]) -> None:
+        self.source, self.records, self.pixel_format = str(root), tuple(records), common.pixel_format
+        self.root, self.background, self.alpha = root, background, common.alpha
+        self.infos = tuple(facts.info for facts in common.facts.values())
+        self.digests = tuple(facts.digest for facts in common.facts.values())
 
     def pixels(self, index: int) -> np.ndarray:
         """Return image ``index`` in ``pixel_format``: grey repeated to 3 channels, 16 bits scaled by 1/257, if need be.
@@ -46,14 +42,14 @@ class ImageFolder(ImageSet):
             ImageError: the file has gone or changed since the scan.
         """
         path = self.root / self.records[index].name
-        pixels = read_image(path, self.background)
-        if pixels.dtype == np.uint16 and self.pixel_format.dtype == "uint8":
-            pixels = np.rint(pixels / 257).astype(np.uint8)
-        if pixels.shape[2] < self.pixel_format.channels:
-            pixels = np.repeat(pixels, self.pixel_format.channels, axis=2)
+        pixels = narrowed(read_image(path, self.background, alpha=self.alpha), self.pixel_format)
         if pixels.shape[2] != self.pixel_format.channels or str(pixels.dtype) != self.pixel_format.dtype:
             raise ImageError(path, "has changed since the folder was scanned")
         return pixels
+
+    def info(self, index: int) -> ImageInfo:
+        """Return what the file of image ``index`` is."""
+        return self.infos[index]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -85,8 +81,9 @@ def scan_folder(
 
     Sub-folders are searched, hidden files and links that leave the folder are not. The first sub-folder of an image is
     its ``class`` where at least two sub-folders hold images; captions and other fields are as in ``read_annotations``.
-    The set is grey only if all files are, and 16 bits deep only if all files are. ``progress(done, total)`` is called
-    after each file. A record's group is its name, or the name of the first of several equal files.
+    Channels, depth and range are those of the files, as ``find_common`` and ``find_range`` choose them; files that do
+    not fit are left out. ``progress(done, total)`` is called after each file. A record's group is its name, or the name
+    of the first of several equal files.
 
     Raises:
         UserError: no such folder, or fewer than ``MIN_IMAGES`` readable images in it.
@@ -97,20 +94,21 @@ def scan_folder(
     if not root.is_dir():
         raise UserError(f"{root} is a file; give the folder that holds the images")
     files = _list_files(root)
-    found = _decode_all(root, files.images, background, progress)
-    unreadable = [(name, str(result.reason)) for name, result in found.items() if isinstance(result, ImageError)]
+    found = survey(root, files.images, background, progress)
+    unreadable = [(name, result.reason) for name, result in found.items() if isinstance(result, ImageError)]
     readable = {name: result for name, result in found.items() if not isinstance(result, ImageError)}
     _require_enough(root, len(readable), unreadable or files.ignored)
+    common = find_common(readable, background)
+    unreadable += common.left_out
+    _require_enough(root, len(common.facts), unreadable)
 
-    annotations = read_annotations(root, readable.keys(), files.texts, files.tables)
-    infos = tuple(info for info, _ in readable.values())
-    digests = tuple(content for _, content in readable.values())
-    records = _records(list(readable), digests, annotations)
-    images = ImageFolder(root, records, _pixel_format(infos), background, digests)
+    annotations = read_annotations(root, common.facts.keys(), files.texts, files.tables)
+    digests = [facts.digest for facts in common.facts.values()]
+    images = ImageFolder(root, _records(list(common.facts), digests, annotations), common, background)
     duplicates = len(digests) - len(set(digests))
     ignored = sorted([*files.ignored, *unreadable, *annotations.ignored])
-    notes = _notes(infos, images.pixel_format, background, duplicates)
-    return FolderScan(images, ignored, notes, infos, annotations.captions, duplicates)
+    notes = [*common.notes, *_notes(images, duplicates)]
+    return FolderScan(images, ignored, notes, images.infos, annotations.captions, duplicates)
 
 
 @dataclass
@@ -171,32 +169,6 @@ def _printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _decode_all(
-    root: Path, names: Sequence[str], background: tuple[int, int, int], progress: Progress | None
-) -> dict[str, tuple[ImageInfo, str] | ImageError]:
-    """Decode every file in threads (the decoders release the GIL); keep what it is and the hash of its bytes."""
-
-    def examine(name: str) -> tuple[ImageInfo, str] | ImageError:
-        path = root / name
-        try:
-            return load_image(path, background)[0], digest(path)
-        except ImageError as error:
-            return error
-        except OSError as error:
-            return ImageError(path, error.strerror or "cannot be read")
-
-    found: dict[str, tuple[ImageInfo, str] | ImageError] = {}
-    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
-    try:
-        for name, result in zip(names, pool.map(examine, names), strict=True):
-            found[name] = result
-            if progress:
-                progress(len(found), len(names))
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return found
-
-
 def _require_enough(root: Path, count: int, ignored: Sequence[tuple[str, str]]) -> None:
     if count >= MIN_IMAGES:
         return
@@ -216,25 +188,20 @@ def _records(names: Sequence[str], digests: Sequence[str], annotations: Annotati
     return records
 
 
-def _pixel_format(infos: Sequence[ImageInfo]) -> PixelFormat:
-    channels = max(info.channels for info in infos)
-    if all(info.read_depth == 16 for info in infos):
-        return PixelFormat(channels=channels, dtype="uint16", high=65535.0)
-    return PixelFormat(channels=channels)
-
-
-def _notes(
-    infos: Sequence[ImageInfo], chosen: PixelFormat, background: tuple[int, int, int], duplicates: int
-) -> list[str]:
-    narrowed = sum(info.read_depth == 16 for info in infos) if chosen.dtype == "uint8" else 0
+def _notes(images: ImageFolder, duplicates: int) -> list[str]:
+    infos, chosen = images.infos, images.pixel_format
+    narrow = sum(info.dtype == "uint16" for info in infos) if chosen.dtype == "uint8" else 0
     repeated = sum(info.channels == 1 for info in infos) if chosen.channels == 3 else 0
+    kept = sum(info.alpha == "kept" for info in infos)
+    converted = Counter(info.stored for info in infos if info.stored != info.dtype)
     counts = {
         "exact copies of another file (never on both sides of a split)": duplicates,
         "with further frames or pages (the first is used)": sum(info.animated for info in infos),
         "turned upright, as their EXIF says": sum(info.exif_rotated for info in infos),
-        f"with transparency, laid over the colour {background}": sum(info.transparent for info in infos),
-        "16 bits deep but read with 8 (colour or alpha)": sum(info.depth != info.read_depth for info in infos),
-        "16-bit grey, scaled to 8 bits to match the others": narrowed,
+        f"with transparency, laid over the colour {images.background}": sum(info.alpha == "blended" for info in infos),
+        "with a last channel that is tagged as opacity but does not look like it, kept as a channel": kept,
+        **{f"of {stored}, read as float32": count for stored, count in converted.items()},
+        "16 bits deep, scaled to 8 bits to match the others": narrow,
         "grey, repeated to 3 channels to match the others": repeated,
     }
     return [f"{count} of {len(infos)} files: {what}" for what, count in counts.items() if count]

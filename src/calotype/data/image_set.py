@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from calotype.data.pixel_format import PixelFormat
+from calotype.utils.errors import UserError
+from calotype.utils.image_info import ImageInfo
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,11 @@ class ImageSet(ABC):
 
     @abstractmethod
     def pixels(self, index: int) -> np.ndarray:
-        """Return image ``index`` as HWC in the depth of ``pixel_format``, upright, without alpha."""
+        """Return image ``index`` as HWC in the channels and depth of ``pixel_format``, upright."""
+
+    def info(self, index: int) -> ImageInfo | None:  # noqa: ARG002
+        """Return what the file of image ``index`` is, or ``None`` where there are no files."""
+        return None
 
     @cached_property
     @abstractmethod
@@ -49,6 +55,19 @@ class ImageSet(ABC):
         """Return the images at ``indices``, in that order, as a set of their own."""
         return _Subset(self, indices)
 
+    def in_format(self, pixel_format: PixelFormat) -> "ImageSet":
+        """Return the same images, mapped to [-1, 1] as ``pixel_format`` says: that of a model, for example.
+
+        Values beyond its range lie beyond [-1, 1].
+
+        Raises:
+            UserError: the images have other channels or another depth.
+        """
+        own = self.pixel_format
+        if (own.channels, own.dtype) != (pixel_format.channels, pixel_format.dtype):
+            raise UserError(f"{self.source} has {own}, but the model was trained on {pixel_format}")
+        return self if own == pixel_format else _InFormat(self, pixel_format)
+
     def __len__(self) -> int:
         return len(self.records)
 
@@ -62,8 +81,27 @@ class _Subset(ImageSet):
     def pixels(self, index: int) -> np.ndarray:
         return self.whole.pixels(self.indices[index])
 
+    def info(self, index: int) -> ImageInfo | None:
+        return self.whole.info(self.indices[index])
+
     @cached_property
     def fingerprint(self) -> str:
         from calotype.utils.files import digest
 
         return digest(self.whole.fingerprint, repr(self.indices))
+
+
+class _InFormat(ImageSet):
+    def __init__(self, images: ImageSet, pixel_format: PixelFormat) -> None:
+        self.images, self.source, self.records = images, images.source, images.records
+        self.pixel_format = pixel_format
+
+    def pixels(self, index: int) -> np.ndarray:
+        return self.images.pixels(index)
+
+    def info(self, index: int) -> ImageInfo | None:
+        return self.images.info(index)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return self.images.fingerprint

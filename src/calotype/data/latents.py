@@ -1,4 +1,4 @@
-"""Latents on disk: an autoencoder's posterior moments over a data set, encoded once, sampled when they are loaded."""
+"""Latents on disk: an autoencoder's posteriors over a data set, encoded once, sampled when they are trained on."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,10 +19,45 @@ SHARD = 512
 
 
 @dataclass(frozen=True)
-class LatentBatch:
-    """Posterior moments (raw mean and log-variance, joined over channels) with the fields of their records."""
+class Moments:
+    """What there is to know of posteriors over raw latents: their means and, unless they are points, log-variances."""
 
-    moments: Float[Tensor, "b c h w"]
+    mean: Float[Tensor, "b c h w"]
+    logvar: Float[Tensor, "b c h w"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+    def __getitem__(self, rows: Int[Tensor, " n"]) -> "Moments":
+        return self._each(lambda tensor: tensor[rows])
+
+    def to(self, like: Tensor) -> "Moments":
+        """Return these moments in the dtype and on the device of ``like``."""
+        return self._each(lambda tensor: tensor.to(like))
+
+    def sample(self, noise: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Return ``mean + std * noise``; the mean where there is no variance."""
+        return self.mean if self.logvar is None else self.mean + torch.exp(self.logvar / 2) * noise
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what is stored, by name."""
+        return {"mean": self.mean} if self.logvar is None else {"mean": self.mean, "logvar": self.logvar}
+
+    @classmethod
+    def cat(cls, parts: Sequence["Moments"]) -> "Moments":
+        """Join moments of the same kind."""
+        names = parts[0].tensors()
+        return cls(**{name: torch.cat([part.tensors()[name] for part in parts]) for name in names})
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Moments":
+        return Moments(**{name: change(tensor) for name, tensor in self.tensors().items()})
+
+
+@dataclass(frozen=True)
+class LatentBatch:
+    """Posterior moments with the fields of their records."""
+
+    moments: Moments
     fields: dict[str, list[Any]]
     indices: Int[Tensor, " b"]
 
@@ -41,16 +76,16 @@ class LatentStore:
         """Return the ranges of images whose shard is not there yet (or cannot be read)."""
         return [rows for rows in self._shards() if self._read(rows) is None]
 
-    def fill(self, encode: Callable[[range], Float[Tensor, "b c h w"]]) -> Iterator[int]:
+    def fill(self, encode: Callable[[range], Moments]) -> Iterator[int]:
         """Encode and write what is missing, shard by shard; yield the number of images done."""
         for rows in self.missing():
             moments = encode(rows)
             assert len(moments) == len(rows)
             with atomic_write(self._path(rows)) as temporary:
-                save_tensors(temporary, {"moments": moments.float()})
+                save_tensors(temporary, {name: tensor.float() for name, tensor in moments.tensors().items()})
             yield len(rows)
 
-    def moments(self) -> Float[Tensor, "n c h w"]:
+    def moments(self) -> Moments:
         """Read all moments, in the order of the data set.
 
         Raises:
@@ -60,7 +95,7 @@ class LatentStore:
         complete = [shard for shard in shards if shard is not None]
         if len(complete) < len(shards):
             raise ValueError(f"{self.folder} is incomplete: encode it again")
-        return torch.cat(complete)
+        return Moments.cat(complete)
 
     def _shards(self) -> list[range]:
         return [range(start, min(start + SHARD, self.count)) for start in range(0, self.count, SHARD)]
@@ -68,10 +103,10 @@ class LatentStore:
     def _path(self, rows: range) -> Path:
         return self.folder / f"{rows.start:08d}.safetensors"
 
-    def _read(self, rows: range) -> Tensor | None:
+    def _read(self, rows: range) -> Moments | None:
         try:
-            moments = load_tensors(self._path(rows))["moments"]
-        except (UserError, KeyError):
+            moments = Moments(**load_tensors(self._path(rows)))
+        except (UserError, TypeError):
             return None
         return moments if len(moments) == len(rows) else None
 
@@ -79,7 +114,7 @@ class LatentStore:
 class LatentLoader:
     """Batches of stored latents by number, in the order of ``Order(seed, n)``: the latent counterpart of ``Loader``."""
 
-    def __init__(self, moments: Float[Tensor, "n c h w"], records: Sequence[Record], seed: int = 0) -> None:
+    def __init__(self, moments: Moments, records: Sequence[Record], seed: int = 0) -> None:
         if len(moments) != len(records):
             raise ValueError(f"{len(moments)} latents for {len(records)} records")
         self.moments, self.records, self.order = moments, tuple(records), Order(seed, len(records))

@@ -1,19 +1,25 @@
 """Diffusion: pure maths over a denoiser. Knows no network, no data and no autoencoder."""
 
+from calotype.diffusion.adaptive import solve_adaptively
 from calotype.diffusion.conditioning import Conditioning
-from calotype.diffusion.denoiser import Denoise, Denoiser
+from calotype.diffusion.denoiser import Denoise, Denoiser, map_x0
 from calotype.diffusion.grid import Grid, Spacing
-from calotype.diffusion.guidance import CFG
+from calotype.diffusion.guidance import CFG, dynamic_threshold
+from calotype.diffusion.log_variance import LogVariance, LogVarianceConfig
 from calotype.diffusion.noise import NoiseSource
-from calotype.diffusion.objectives import LogitNormalTimes, Objective, TimeSampling, UniformTimes, q_sample
+from calotype.diffusion.objectives import LogitNormalTimes, LossTerms, Objective, TimeSampling, UniformTimes, q_sample
 from calotype.diffusion.prediction import Estimate, Prediction
-from calotype.diffusion.schedule import Cosine, Flow, Linear, NoiseSchedule, NoiseSchedules, ScaledLinear, Sqrt
+from calotype.diffusion.schedule import Betas, Cosine, Flow, Linear, NoiseSchedule, NoiseSchedules, ScaledLinear, Sqrt
 from calotype.diffusion.solve import solve
-from calotype.diffusion.solvers import DDIM, DPMSolver, Heun, Solver, Solvers, State
+from calotype.diffusion.solvers import DDIM, DDPM, PLMS, DPMSolver, Heun, Solver, Solvers, State
+from calotype.diffusion.variational_bound import bound_weights
 
 __all__ = [
     "CFG",
     "DDIM",
+    "DDPM",
+    "PLMS",
+    "Betas",
     "Conditioning",
     "Cosine",
     "DPMSolver",
@@ -24,7 +30,10 @@ __all__ = [
     "Grid",
     "Heun",
     "Linear",
+    "LogVariance",
+    "LogVarianceConfig",
     "LogitNormalTimes",
+    "LossTerms",
     "NoiseSchedule",
     "NoiseSchedules",
     "NoiseSource",
@@ -38,6 +47,10 @@ __all__ = [
     "State",
     "TimeSampling",
     "UniformTimes",
+    "bound_weights",
+    "dynamic_threshold",
+    "map_x0",
     "q_sample",
     "solve",
+    "solve_adaptively",
 ]

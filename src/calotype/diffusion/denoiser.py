@@ -1,7 +1,7 @@
 """From a network to what it says about the clean image."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -69,6 +69,29 @@ class Denoiser:
     def bind(self, conditioning: Conditioning) -> Denoise:
         """Return the denoiser with its conditioning inside."""
         return lambda x_t, t: self(x_t, t, conditioning)
+
+
+def map_x0(denoise: Denoise, function: Callable[[Tensor], Tensor], *, keep_eps: bool = False) -> Denoise:
+    """Return ``denoise`` with ``function`` applied to every clean image that it sees: clipped, quantised, thresholded.
+
+        map_x0(denoise, lambda x0: x0.clamp(-1, 1))
+        map_x0(denoise, lambda x0: model.quantise(x0).z, keep_eps=True)
+
+    The noise follows, so that x_t stays what it is, unless ``keep_eps``; the reference's samplers keep it.
+    """
+
+    def mapped(x_t: Tensor, t: Tensor) -> Estimate:
+        seen = denoise(x_t, t)
+
+        def own(estimate: Estimate) -> Estimate:
+            return replace(estimate.with_x0(function(estimate.x0), keep_eps=keep_eps), view=view)
+
+        def view(estimate: Estimate) -> Estimate:
+            return own(estimate if seen.view is None else seen.view(estimate))
+
+        return own(seen)
+
+    return mapped
 
 
 def _at_least_float32(x: Tensor) -> Tensor:

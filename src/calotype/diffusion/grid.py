@@ -6,7 +6,7 @@ from typing import Literal
 from jaxtyping import Float64
 from torch import Tensor
 
-Spacing = Literal["trailing", "linspace", "log_snr", "reference", "reference_quad"]
+Spacing = Literal["trailing", "linspace", "quadratic", "log_snr", "reference", "reference_quad"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +25,10 @@ class Grid:
     def steps(self) -> int:
         """Number of steps, one less than the nodes."""
         return len(self.t) - 1
+
+    def tail(self, node: int) -> "Grid":
+        """Return the grid from ``node`` on: a walk that starts there."""
+        return Grid(self.t[node:], self.alpha[node:], self.sigma[node:])
 
     @property
     def log_snr(self) -> Float64[Tensor, " nodes"]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from calotype.diffusion.conditioning import Conditioning
@@ -37,3 +38,15 @@ class CFG(Config):
             return unconditional.lerp(conditional, self.scale)
 
         return denoise
+
+
+def dynamic_threshold(
+    x0: Float[Tensor, "b c h w"], quantile: float = 0.995, least: float = 1.0
+) -> Float[Tensor, "b c h w"]:
+    """Return images whose brightest values, those beyond a quantile of the absolute ones, are cut, scaled to [-1, 1].
+
+    Dynamic thresholding (Sec. 2.3, arXiv:2205.11487) for pixels under strong guidance: ``map_x0(denoise,
+    dynamic_threshold)``. An image whose quantile is below ``least`` is cut at ``least``.
+    """
+    at = x0.abs().flatten(1).quantile(quantile, dim=1).clamp(min=least).view(-1, 1, 1, 1)
+    return x0.clamp(-at, at) / at

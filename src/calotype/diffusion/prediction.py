@@ -4,6 +4,7 @@ Every prediction is a linear form p x_0 + q eps. With x_t = alpha x_0 + sigma ep
 unknowns, of determinant d = alpha q - sigma p, and one solution serves all predictions.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,17 +18,26 @@ Level = Float[Tensor, ""] | Float[Tensor, "b 1 1 1"]
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """The clean image and the noise that a denoiser sees in x_t = alpha x_0 + sigma eps."""
+    """The clean image and the noise that a denoiser sees in x_t = alpha x_0 + sigma eps.
+
+    ``view`` is what ``map_x0`` did to it, so that it can be done to an estimate that is derived from it.
+    """
 
     x0: Float[Tensor, "b c h w"]
     eps: Float[Tensor, "b c h w"]
     alpha: Level
     sigma: Level
+    view: "Callable[[Estimate], Estimate] | None" = None
 
     def with_x0(self, x0: Float[Tensor, "b c h w"], keep_eps: bool = False) -> "Estimate":
         """Replace the image (clipped, quantised ...); eps follows so that x_t stays what it is, unless ``keep_eps``."""
         eps = self.eps if keep_eps else self.eps + self.alpha / self.sigma * (self.x0 - x0)
-        return Estimate(x0, eps, self.alpha, self.sigma)
+        return Estimate(x0, eps, self.alpha, self.sigma, self.view)
+
+    def with_eps(self, eps: Float[Tensor, "b c h w"], x_t: Float[Tensor, "b c h w"]) -> "Estimate":
+        """Replace the noise; the image, ``view`` included, follows from the ``x_t`` that this estimate is of."""
+        plain = Estimate((x_t - self.sigma * eps) / self.alpha, eps, self.alpha, self.sigma)
+        return plain if self.view is None else self.view(plain)
 
     def lerp(self, other: "Estimate", weight: float) -> "Estimate":
         """Return self + weight (other - self), both estimates being of the same x_t; the result is again of it."""
@@ -37,11 +47,12 @@ class Estimate:
     def halves(self) -> tuple["Estimate", "Estimate"]:
         """Split the batch in the middle."""
         half = len(self.x0) // 2
-        first, second = (
-            Estimate(self.x0[rows], self.eps[rows], *(a[rows] if a.ndim else a for a in (self.alpha, self.sigma)))
-            for rows in (slice(None, half), slice(half, None))
-        )
-        return first, second
+
+        def part(rows: slice) -> "Estimate":
+            alpha, sigma = (a[rows] if a.ndim else a for a in (self.alpha, self.sigma))
+            return Estimate(self.x0[rows], self.eps[rows], alpha, sigma)
+
+        return part(slice(None, half)), part(slice(half, None))
 
 
 def estimate(

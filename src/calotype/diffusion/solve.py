@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -23,6 +24,7 @@ def solve(
     solver: Solver,
     noise: NoiseSource | None = None,
     constrain: Constrain | None = None,
+    constrain_when: Literal["before", "after"] = "before",
 ) -> Iterator[State]:
     """Walk ``x``, an image at the noise of the grid's first node, to the last; yield the state after every step.
 
@@ -35,12 +37,16 @@ def solve(
         solver: the update rule.
         noise: for solvers that add noise.
         constrain: applied to x before every step (inpainting); the result of the last step is left as it is.
+        constrain_when: ``"after"`` applies ``constrain`` to the result of every step, the last included, but at the
+            noise level that the step came from: one step noisier than x is, as the reference's ancestral sampler does.
     """
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     state = State(x=x, x0=x, t=grid.t[0])
     for i in range(grid.steps):
         with torch.no_grad():
-            if constrain is not None:
+            if constrain is not None and constrain_when == "before":
                 state = replace(state, x=constrain(state.x, grid.alpha[i], grid.sigma[i]))
             state = solver.step(denoise, state, grid, i, noise)
+            if constrain is not None and constrain_when == "after":
+                state = replace(state, x=constrain(state.x, grid.alpha[i], grid.sigma[i]))
         yield state

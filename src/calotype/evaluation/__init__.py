@@ -1,4 +1,4 @@
-"""Measured quality: reconstruction and generation metrics, agreement with captions, memorisation, the report.
+"""Measured quality: reconstruction, latents and generation, agreement with captions, memorisation, the report.
 
 Names are imported on first use, so that ``import calotype.evaluation`` costs nothing and needs no extra.
 """
@@ -8,13 +8,28 @@ from typing import Any
 
 _MODULES = {
     "agreement": ("Agreement", "caption_agreement", "label_agreement"),
-    "features": ("EfficientNetLite0Features",),
-    "frechet": ("FRECHET_NAME", "KERNEL_NAME", "KernelDistance", "frechet_distance", "kernel_distance"),
+    "autoencoder": ("AutoencoderEvaluation", "Pair", "evaluate_autoencoder"),
+    "autoencoder_report": ("build_report", "evaluation_rows", "text_table", "worst_cases", "write_evaluation"),
+    "diffusability": ("DiffusabilityProbe",),
+    "features": ("EfficientNetLite0Features", "ImageFeatures"),
+    "frechet": (
+        "FRECHET_NAME",
+        "KERNEL_NAME",
+        "KernelDistance",
+        "frechet_distance",
+        "kernel_distance",
+        "paired_kernel_distance",
+    ),
     "generation": ("FeatureSet", "generation_metrics"),
+    "inception_features": ("InceptionFeatures",),
+    "instruments": ("Instruments", "load_instruments"),
+    "latents": ("CodeUse", "LatentStatistics"),
     "nearest": ("Memorisation", "Nearest", "memorisation", "nearest_features", "nearest_images"),
-    "plots": ("histogram", "loss_curves"),
+    "plots": ("histogram", "loss_curves", "spectra"),
     "reconstruction": ("psnr", "reconstruction_metrics", "ssim"),
+    "reconstruction_sets": ("reconstruction_distances",),
     "report": ("Fact", "Picture", "Report", "Section", "Table", "side_by_side"),
+    "spectrum": ("PowerSpectrum", "low_pass"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = sorted(_HOME)

@@ -75,6 +75,26 @@ def histogram(values: Mapping[str, Sequence[float]], xlabel: str, *, mark: tuple
     return _png(figure, axes)
 
 
+def spectra(curves: Mapping[str, Sequence[tuple[float, float]]]) -> bytes:
+    """Plot relative power over spatial frequency (``PowerSpectrum.curve``) for one or more sets of images.
+
+    White noise, 1 everywhere, is a thin line, and the upper half of frequencies is shaded. Powers that are not positive
+    are left out of the logarithmic scale.
+    """
+    figure, axes = _figure("spatial frequency (1: Nyquist)", "power, relative to the mean")
+    drawn = [1.0]
+    for colour, (label, curve) in zip(cycle(COLOURS), curves.items(), strict=False):
+        points = [(x, y) for x, y in curve if y > 0]
+        drawn += [y for _, y in points]
+        axes.plot([x for x, _ in points], [y for _, y in points], color=colour, linewidth=1.8, marker="o", markersize=3)
+        axes.plot([], [], color=colour, linewidth=1.8, label=label)
+    axes.axhline(1, color=INK, linewidth=1.0, linestyle=(0, (2, 2)), label="white noise")
+    axes.axvspan(0.5, 1.5, color=FAINT, alpha=0.4, linewidth=0)
+    axes.set_xlim(0, 1.5)
+    _logarithmic(axes, drawn)
+    return _png(figure, axes)
+
+
 def _figure(xlabel: str, ylabel: str) -> tuple["Figure", "Axes"]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,5 +1,7 @@
 """How near reconstructions are to their originals: PSNR and SSIM."""
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -44,23 +46,42 @@ def ssim(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]) -> Float[Tens
 def reconstruction_metrics(
     originals: Float[Tensor, "b c h w"], reconstructions: Float[Tensor, "b c h w"]
 ) -> dict[str, float | int | str]:
-    """Return ``n``, means over images of ``psnr``, ``ssim`` and ``l1``, the 5th percentile ``psnr_p5``, a ``protocol``.
+    """Return what ``reconstruction_summary`` says of these images."""
+    height, width = originals.shape[-2:]
+    return reconstruction_summary(reconstruction_values(originals, reconstructions), height, width)
+
+
+def reconstruction_values(
+    originals: Float[Tensor, "b c h w"], reconstructions: Float[Tensor, "b c h w"]
+) -> dict[str, Float[Tensor, " b"]]:
+    """Return ``psnr``, ``ssim`` and ``l1`` of each pair.
 
     Reconstructions are clipped to [-1, 1] first, as in a file. ``ssim`` is left out for images under 11 pixels.
     """
     reconstructions = reconstructions.clamp(-1, 1)
-    decibels = psnr(originals, reconstructions)
-    metrics: dict[str, float | int | str] = {
-        "n": len(originals),
-        "psnr": float(decibels.mean()),
-        "psnr_p5": float(decibels.quantile(0.05)),
-        "l1": float((originals - reconstructions).abs().mean()),
+    values = {
+        "psnr": psnr(originals, reconstructions),
+        "l1": (originals - reconstructions).abs().mean((1, 2, 3)),
     }
     if min(originals.shape[-2:]) >= _WINDOW:
-        metrics["ssim"] = float(ssim(originals, reconstructions).mean())
-    height, width = originals.shape[-2:]
+        values["ssim"] = ssim(originals, reconstructions)
+    return values
+
+
+def reconstruction_summary(
+    values: Mapping[str, Float[Tensor, " n"]], height: int, width: int
+) -> dict[str, float | int | str]:
+    """Return ``n``, means over images of per-image values, the 5th percentile ``psnr_p5``, and a ``protocol``."""
+    metrics: dict[str, float | int | str] = {
+        "n": len(values["psnr"]),
+        "psnr": float(values["psnr"].mean()),
+        "psnr_p5": float(values["psnr"].quantile(0.05)),
+        "l1": float(values["l1"].mean()),
+    }
+    if "ssim" in values:
+        metrics["ssim"] = float(values["ssim"].mean())
     metrics["protocol"] = (
-        f"{len(originals)} images of {width} x {height} pixels in [-1, 1], reconstructions clipped to it; means of "
+        f"{metrics['n']} images of {width} x {height} pixels in [-1, 1], reconstructions clipped to it; means of "
         "per-image values. PSNR with range 2; SSIM with an 11-pixel Gaussian window, sigma 1.5; l1 is the mean "
         "absolute difference."
     )

@@ -1,6 +1,5 @@
 """The scalar losses of a discriminator and the schedule of its weight."""
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -30,13 +29,3 @@ def vanilla_d_loss(logits_real: Float[Tensor, "b ..."], logits_fake: Float[Tenso
 def adopt_weight(weight: float, samples_seen: int, threshold: int, value: float = 0.0) -> float:
     """Return ``value`` before ``threshold`` and ``weight`` from there on."""
     return value if samples_seen < threshold else weight
-
-
-def measure_perplexity(indices: Tensor, num_codes: int) -> tuple[Float[Tensor, ""], int]:
-    """Return how evenly a codebook is used, exp(entropy) in [1, num_codes], and how many of its codes occur.
-
-    ``indices`` are integers in [0, num_codes), in any shape.
-    """
-    frequencies = torch.bincount(indices.flatten(), minlength=num_codes).float() / indices.numel()
-    entropy = -(frequencies * torch.log(frequencies + 1e-10)).sum()
-    return entropy.exp(), int((frequencies > 0).sum())

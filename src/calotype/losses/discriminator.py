@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from calotype.utils.config import Config
 from calotype.utils.errors import UserError
@@ -17,20 +18,22 @@ class NLayerDiscriminatorConfig(Config):
     """Shape of a PatchGAN discriminator; 64 channels and 3 layers see patches of 70 x 70 pixels (arXiv:1611.07004).
 
     ``normalisation="group"`` works at every batch size and does not tie the ranks of a distributed run together;
-    ``"batch"`` and ``"act"`` are the reference's. ``channels`` must be a multiple of 4.
+    ``"batch"`` and ``"act"`` are the reference's. ``"spectral"`` divides every convolution's weight by its largest
+    singular value (arXiv:1802.05957) and leaves activations alone. ``channels`` must be a multiple of 4 for
+    ``"group"``.
     """
 
     in_channels: int = 3
     channels: int = 64
     num_layers: int = 3
-    normalisation: Literal["group", "batch", "act"] = "group"
+    normalisation: Literal["group", "batch", "act", "spectral"] = "group"
 
     def __post_init__(self) -> None:
         for name in ("in_channels", "channels", "num_layers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.channels % 4:
-            raise ValueError(f"channels must be a multiple of 4, not {self.channels}")
+        if self.normalisation == "group" and self.channels % 4:
+            raise ValueError(f"channels must be a multiple of 4 for normalisation='group', not {self.channels}")
 
     def build(self) -> "NLayerDiscriminator":
         """Make the discriminator with fresh weights."""
@@ -38,7 +41,10 @@ class NLayerDiscriminatorConfig(Config):
 
 
 class NLayerDiscriminator(nn.Module):
-    """PatchGAN with ``num_layers`` halvings (arXiv:1611.07004). State-dict keys are the reference's (`main.N.*`)."""
+    """PatchGAN with ``num_layers`` halvings (arXiv:1611.07004).
+
+    State-dict keys are the reference's (`main.N.*`); for ``"spectral"`` weights are `main.N.parametrizations.weight.*`.
+    """
 
     def __init__(self, config: NLayerDiscriminatorConfig) -> None:
         super().__init__()
@@ -55,6 +61,10 @@ class NLayerDiscriminator(nn.Module):
             ]
         layers.append(nn.Conv2d(widths[-1], 1, 4, stride=1, padding=1))
         self.main = nn.Sequential(*layers).apply(_initialise)
+        if config.normalisation == "spectral":
+            for layer in self.main:
+                if isinstance(layer, nn.Conv2d):
+                    spectral_norm(layer)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 h2 w2"]:
         """Return one logit per patch, large where it looks real.
@@ -104,6 +114,8 @@ def _normalisation(kind: str, channels: int) -> nn.Module:
         return nn.BatchNorm2d(channels)
     if kind == "act":
         return ActNorm(channels)
+    if kind == "spectral":
+        return nn.Identity()
     return nn.GroupNorm(math.gcd(32, channels // 4), channels)  # at least four channels in a group
 
 

@@ -30,13 +30,16 @@ class SqueezeNetDistance(FeatureDistance):
     a ``perceptual_weight`` means about the same for both.
     """
 
+    smallest_size = 32
+    memory_format = torch.channels_last
+
     def __init__(self) -> None:
         super().__init__()
         self.net = SqueezeNetFeatures()
 
     def taps(self, images: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
         """Return the seven feature maps."""
-        return self.net(images)
+        return self.net(images.contiguous(memory_format=torch.channels_last))  # twice as fast on a CPU; VGG is not
 
     def weigh(self, level: int, squares: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 h w"]:
         """Sum the channels with equal weights."""

@@ -32,6 +32,8 @@ class LPIPS(FeatureDistance):
     distance the mean of ``1 - cos`` over taps and positions.
     """
 
+    smallest_size = 16
+
     def __init__(self) -> None:
         super().__init__()
         self.scaling_layer = ScalingLayer()

@@ -1,20 +1,36 @@
 """The convolutional encoder and decoder of the reference's autoencoders."""
 
 from dataclasses import dataclass
+from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from calotype.models.resampling import Downsample, Shortcut, Upsample
 from calotype.nn.attention import attend
 from calotype.nn.normalisation import group_norm
 
+Attention = Literal["vanilla", "linear", "none"]
+
 
 class ResnetBlock(nn.Module):
-    """``shortcut(x) + conv2(dropout(silu(norm2(conv1(silu(norm1(x)))))))`` with 3x3 convolutions."""
+    """``shortcut(x) + conv2(dropout(silu(norm2(conv1(silu(norm1(x)))))))`` with 3x3 convolutions.
 
-    def __init__(self, in_channels: int, out_channels: int | None = None, dropout: float = 0.0) -> None:
+    Where the number of channels changes, the shortcut is a convolution: 1x1 (key ``nin_shortcut``), or 3x3 (key
+    ``conv_shortcut``) with ``shortcut_kernel`` 3.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int | None = None,
+        dropout: float = 0.0,
+        *,
+        shortcut_kernel: Literal[1, 3] = 1,
+    ) -> None:
         super().__init__()
         out_channels = out_channels or in_channels
         self.norm1 = group_norm(in_channels, eps=1e-6)
@@ -23,12 +39,16 @@ class ResnetBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         if in_channels != out_channels:
-            self.nin_shortcut = nn.Conv2d(in_channels, out_channels, 1)
+            name = "nin_shortcut" if shortcut_kernel == 1 else "conv_shortcut"
+            setattr(self, name, nn.Conv2d(in_channels, out_channels, shortcut_kernel, padding=shortcut_kernel // 2))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.conv2(self.dropout(F.silu(self.norm2(h))))
-        return (self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x) + h
+        for shortcut in ("nin_shortcut", "conv_shortcut"):
+            if hasattr(self, shortcut):
+                x = getattr(self, shortcut)(x)
+        return x + h
 
 
 class AttnBlock(nn.Module):
@@ -49,64 +69,23 @@ class AttnBlock(nn.Module):
         return x + self.proj_out(rearrange(out, "b 1 (h w) c -> b c h w", h=x.shape[-2]).contiguous())
 
 
-class Downsample(nn.Module):
-    """Strided 3x3 convolution after padding one row below and one column to the right (the reference's asymmetry)."""
+class LinAttnBlock(nn.Module):
+    """Single-head attention whose cost is linear in the positions: ``to_out(q^T (softmax(k) v^T))``.
+
+    The softmax is over positions (arXiv:1812.01243, Section 3.2, with the queries as they are). As in the reference,
+    there is no normalisation, and the result takes the place of the input instead of being added to it.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h//2 w//2"]:
-        return self.conv(F.pad(x, (0, 1, 0, 1)))
-
-
-class Upsample(nn.Module):
-    """Nearest-neighbour doubling, then a 3x3 convolution."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c 2*h 2*w"]:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-
-
-class Middle(nn.Module):
-    """Residual block, attention (or nothing), residual block at the lowest resolution."""
-
-    def __init__(self, channels: int, *, attention: bool, dropout: float) -> None:
-        super().__init__()
-        self.block_1 = ResnetBlock(channels, dropout=dropout)
-        self.attn_1 = AttnBlock(channels) if attention else nn.Identity()
-        self.block_2 = ResnetBlock(channels, dropout=dropout)
+        self.to_qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)
+        self.to_out = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        return self.block_2(self.attn_1(self.block_1(x)))
-
-
-class Level(nn.Module):
-    """One resolution: residual blocks (each followed by attention where there is any), then a change of resolution."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.block = nn.ModuleList()
-        self.attn = nn.ModuleList()
-
-    def add(self, in_channels: int, out_channels: int, *, attention: bool, dropout: float) -> None:
-        """Append a residual block and, where asked, attention behind it."""
-        self.block.append(ResnetBlock(in_channels, out_channels, dropout))
-        if attention:
-            self.attn.append(AttnBlock(out_channels))
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
-        for index, block in enumerate(self.block):
-            x = block(x)
-            if len(self.attn):
-                x = self.attn[index](x)
-        for resample in ("downsample", "upsample"):
-            if hasattr(self, resample):
-                x = getattr(self, resample)(x)
-        return x
+        q, k, v = rearrange(self.to_qkv(x), "b (three c) h w -> three b c (h w)", three=3)
+        weights = k.softmax(dim=-1, dtype=torch.promote_types(k.dtype, torch.float32)).to(v.dtype)
+        summary = v @ weights.transpose(1, 2)  # (b, c of v, c of k)
+        return self.to_out((summary @ q).view_as(x))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,10 +96,62 @@ class Pyramid:
     multipliers: tuple[int, ...]
     num_res_blocks: int
     attention_resolutions: tuple[int, ...]
-    middle_attention: bool
+    attention: Attention
+    conv_resample: bool
     resolution: int
     dropout: float
     space_to_depth: int
+    shortcut: Shortcut = "none"
+
+    def attend(self, channels: int, resolution: int | None = None) -> nn.Module:
+        """Return the attention at a side of ``resolution`` (in the middle where None), or the identity."""
+        here = resolution is None or resolution in self.attention_resolutions
+        kinds = {"vanilla": AttnBlock, "linear": LinAttnBlock, "none": nn.Identity}
+        return kinds[self.attention if here else "none"](channels)
+
+    def down(self, level: int) -> Downsample:
+        """Return what follows ``level`` on the way down."""
+        return Downsample(*self._widths(level, level + 1), convolve=self.conv_resample, shortcut=self.shortcut)
+
+    def up(self, level: int) -> Upsample:
+        """Return what follows ``level`` on the way up."""
+        return Upsample(*self._widths(level, level - 1), convolve=self.conv_resample, shortcut=self.shortcut)
+
+    def _widths(self, level: int, following: int) -> tuple[int, int]:
+        """Return the channels before and after a change of resolution: with a shortcut, it changes the width, too."""
+        here, there = (self.channels * self.multipliers[index] for index in (level, following))
+        return here, there if self.shortcut == "space_to_depth" else here
+
+
+class Middle(nn.Module):
+    """Residual block, attention (or nothing), residual block at the lowest resolution."""
+
+    def __init__(self, channels: int, shape: Pyramid) -> None:
+        super().__init__()
+        self.block_1 = ResnetBlock(channels, dropout=shape.dropout)
+        self.attn_1 = shape.attend(channels)
+        self.block_2 = ResnetBlock(channels, dropout=shape.dropout)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return self.block_2(self.attn_1(self.block_1(x)))
+
+
+class Level(nn.Module):
+    """One resolution: residual blocks (each followed by attention where there is any), then a change of resolution."""
+
+    def __init__(self, in_channels: int, out_channels: int, shape: Pyramid, *, blocks: int, resolution: int) -> None:
+        super().__init__()
+        widths = [in_channels, *[out_channels] * (blocks - 1)]
+        self.block = nn.ModuleList(ResnetBlock(width, out_channels, shape.dropout) for width in widths)
+        self.attn = nn.ModuleList(shape.attend(out_channels, resolution) for _ in widths)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
+        for block, attention in zip(self.block, self.attn, strict=True):
+            x = attention(block(x))
+        for resample in ("downsample", "upsample"):
+            if hasattr(self, resample):
+                x = getattr(self, resample)(x)
+        return x
 
 
 class Encoder(nn.Module):
@@ -129,21 +160,19 @@ class Encoder(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, shape: Pyramid) -> None:
         super().__init__()
         self.space_to_depth = shape.space_to_depth
-        resolution = shape.resolution
-        self.conv_in = nn.Conv2d(in_channels * shape.space_to_depth**2, shape.channels, 3, padding=1)
+        resolution, width = shape.resolution, shape.channels
+        self.conv_in = nn.Conv2d(in_channels * shape.space_to_depth**2, width, 3, padding=1)
         self.down = nn.ModuleList()
-        width = shape.channels
         for index, multiplier in enumerate(shape.multipliers):
-            level = Level()
-            for _ in range(shape.num_res_blocks):
-                attention = resolution in shape.attention_resolutions
-                level.add(width, shape.channels * multiplier, attention=attention, dropout=shape.dropout)
-                width = shape.channels * multiplier
+            next_width = shape.channels * multiplier
+            level = Level(width, next_width, shape, blocks=shape.num_res_blocks, resolution=resolution)
+            width = next_width
             if index < len(shape.multipliers) - 1:
-                level.downsample = Downsample(width)
+                level.downsample = shape.down(index)
+                width = level.downsample.out_channels
                 resolution //= 2
             self.down.append(level)
-        self.mid = Middle(width, attention=shape.middle_attention, dropout=shape.dropout)
+        self.mid = Middle(width, shape)
         self.norm_out = group_norm(width, eps=1e-6)
         self.conv_out = nn.Conv2d(width, out_channels, 3, padding=1)
 
@@ -155,25 +184,35 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Features to images; mirrors the encoder with one residual block more per level. ``up[0]`` is the largest map."""
+    """Features to images; mirrors the encoder with one residual block more per level. ``up[0]`` is the largest map.
 
-    def __init__(self, in_channels: int, out_channels: int, shape: Pyramid) -> None:
+    ``tanh_out`` bounds the images to [-1, 1]. ``give_pre_end`` returns the features of ``up[0]`` instead of images
+    (``channels * multipliers[0]`` of them, at ``1 / space_to_depth`` of the images' size).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        shape: Pyramid,
+        *,
+        tanh_out: bool = False,
+        give_pre_end: bool = False,
+    ) -> None:
         super().__init__()
-        self.space_to_depth = shape.space_to_depth
-        resolution = shape.resolution
+        self.space_to_depth, self.tanh_out, self.give_pre_end = shape.space_to_depth, tanh_out, give_pre_end
+        resolution = shape.resolution // 2 ** (len(shape.multipliers) - 1)
         width = shape.channels * shape.multipliers[-1]
-        resolution //= 2 ** (len(shape.multipliers) - 1)
         self.conv_in = nn.Conv2d(in_channels, width, 3, padding=1)
-        self.mid = Middle(width, attention=shape.middle_attention, dropout=shape.dropout)
+        self.mid = Middle(width, shape)
         levels: list[nn.Module] = []
         for index, multiplier in reversed(list(enumerate(shape.multipliers))):
-            level = Level()
-            for _ in range(shape.num_res_blocks + 1):
-                attention = resolution in shape.attention_resolutions
-                level.add(width, shape.channels * multiplier, attention=attention, dropout=shape.dropout)
-                width = shape.channels * multiplier
+            next_width = shape.channels * multiplier
+            level = Level(width, next_width, shape, blocks=shape.num_res_blocks + 1, resolution=resolution)
+            width = next_width
             if index > 0:
-                level.upsample = Upsample(width)
+                level.upsample = shape.up(index)
+                width = level.upsample.out_channels
                 resolution *= 2
             levels.insert(0, level)
         self.up = nn.ModuleList(levels)
@@ -184,4 +223,7 @@ class Decoder(nn.Module):
         x = self.mid(self.conv_in(z))
         for level in reversed(self.up):
             x = level(x)
-        return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(x))), self.space_to_depth)
+        if self.give_pre_end:
+            return x
+        images = F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(x))), self.space_to_depth)
+        return images.tanh() if self.tanh_out else images

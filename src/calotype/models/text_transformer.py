@@ -13,7 +13,10 @@ from calotype.utils.config import Config
 
 @dataclass(frozen=True, kw_only=True)
 class TextTransformerConfig(Config):
-    """Shape of the transformer: ``layers`` blocks of attention and feed-forward, ``channels`` wide."""
+    """Shape of the transformer: ``layers`` blocks of attention and feed-forward, ``channels`` wide.
+
+    ``embedding_dropout`` is the share of the embedded tokens' values that training drops before the first block.
+    """
 
     vocabulary_size: int
     length: int = 16
@@ -21,11 +24,14 @@ class TextTransformerConfig(Config):
     layers: int = 2
     heads: int = 4
     head_channels: int = 32
+    embedding_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("vocabulary_size", "length", "channels", "layers", "heads", "head_channels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.embedding_dropout <= 1:
+            raise ValueError(f"embedding_dropout must be between 0 and 1, not {self.embedding_dropout}")
 
     def build(self) -> "TextTransformer":
         """Make the transformer with fresh weights."""
@@ -41,6 +47,7 @@ class TextTransformer(nn.Module):
         self.token_emb = nn.Embedding(config.vocabulary_size, config.channels)
         positions = nn.Embedding(config.length, config.channels)
         self.pos_emb = nn.ModuleDict({"emb": positions})
+        self.emb_dropout = nn.Dropout(config.embedding_dropout)
         layers = nn.ModuleList()
         for _ in range(config.layers):
             for module in (
@@ -56,7 +63,7 @@ class TextTransformer(nn.Module):
     def forward(self, tokens: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b n d"]:
         """Embed token ids; ``mask`` is True where a token may be seen (everywhere if None, as in the reference)."""
         positions = torch.arange(tokens.shape[1], device=tokens.device)
-        x = self.token_emb(tokens) + self.pos_emb["emb"](positions)
+        x = self.emb_dropout(self.token_emb(tokens) + self.pos_emb["emb"](positions))
         for layer in self.attn_layers["layers"].children():
             norm, module = layer.children()
             x = x + (module(norm(x), mask) if isinstance(module, TokenAttention) else module(norm(x)))

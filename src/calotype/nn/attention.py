@@ -83,13 +83,21 @@ class GEGLU(nn.Module):
 class FeedForward(nn.Module):
     """Two layers over the last axis, ``multiplier`` times as wide inside; gated (GEGLU) or plain GELU."""
 
-    def __init__(self, channels: int, *, multiplier: int = 4, gated: bool = True, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        out_channels: int | None = None,
+        multiplier: int = 4,
+        gated: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         inner = channels * multiplier
         first = GEGLU(channels, inner) if gated else nn.Sequential(nn.Linear(channels, inner), nn.GELU())
-        self.net = nn.Sequential(first, nn.Dropout(dropout), nn.Linear(inner, channels))
+        self.net = nn.Sequential(first, nn.Dropout(dropout), nn.Linear(inner, out_channels or channels))
 
-    def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
+    def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... e"]:
         return self.net(x)
 
 

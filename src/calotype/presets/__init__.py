@@ -2,28 +2,23 @@
 
 from calotype.presets.autoencoders import AUTOENCODERS, AutoencoderPreset
 from calotype.presets.diffusion import DIFFUSION, DiffusionPreset
+from calotype.presets.released import RELEASED
 from calotype.utils.errors import UserError, nearest
 
-__all__ = ["AUTOENCODERS", "DIFFUSION", "AutoencoderPreset", "DiffusionPreset", "find_preset", "preset_lines"]
+__all__ = ["AUTOENCODERS", "DIFFUSION", "RELEASED", "AutoencoderPreset", "DiffusionPreset", "find_preset"]
 
 
 def find_preset(name: str) -> AutoencoderPreset | DiffusionPreset:
-    """Return the preset called ``name``.
+    """Return the preset called ``name`` to train by.
 
     Raises:
         UserError: there is none; names the nearest.
     """
     every: dict[str, AutoencoderPreset | DiffusionPreset] = {**AUTOENCODERS, **DIFFUSION}
+    if name in RELEASED and name not in every:
+        raise UserError(
+            f"{name} names released weights, not a preset to train by; `calotype presets {name}` tells more"
+        )
     if name not in every:
         raise UserError(f"unknown preset {name!r}.{nearest(name, every)} `calotype presets` lists them")
     return every[name]
-
-
-def preset_lines() -> list[str]:
-    """Return the table of presets as text."""
-    presets: list[AutoencoderPreset | DiffusionPreset] = [*AUTOENCODERS.values(), *DIFFUSION.values()]
-    rows = [(preset.name, preset.stage, preset.summary, preset.reproduces) for preset in presets]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip() for row in rows
-    ]

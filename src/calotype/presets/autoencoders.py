@@ -1,32 +1,38 @@
-"""Autoencoder presets: the reference's four shapes, and small ones that two CPU cores can train."""
+"""Autoencoder presets: the shapes that were released with the paper, and small ones that two CPU cores can train."""
 
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from typing import Any
 
 from calotype.data.pixel_format import PixelFormat
-from calotype.losses.discriminator import NLayerDiscriminatorConfig
-from calotype.losses.lpips_with_discriminator import LPIPSWithDiscriminatorConfig
-from calotype.losses.perceptual import NoPerceptualConfig, SqueezeNetPerceptualConfig, VGG16PerceptualConfig
+from calotype.losses import (
+    LPIPSWithDiscriminatorConfig,
+    NLayerDiscriminatorConfig,
+    NoPerceptualConfig,
+    SqueezeNetPerceptualConfig,
+    VGG16PerceptualConfig,
+    VQLPIPSWithDiscriminatorConfig,
+)
 from calotype.models.autoencoder import AutoencoderKLConfig
+from calotype.models.quantisers import VectorQuantizer2Config
+from calotype.models.vq_model import VQModelConfig
+from calotype.presets.released.first_stages import FIRST_STAGES
 from calotype.training.autoencoder_recipe import AutoencoderRecipeConfig
 from calotype.training.optimiser import OptimiserConfig
 
-REFERENCE_LOSS = LPIPSWithDiscriminatorConfig(
-    perceptual=SqueezeNetPerceptualConfig(),
-    discriminator=NLayerDiscriminatorConfig(normalisation="batch"),
-    kl_weight=1e-6,
-    disc_weight=0.5,
-    disc_start=0,
-)
-SMALL_LOSS = LPIPSWithDiscriminatorConfig(
-    perceptual=SqueezeNetPerceptualConfig(),
-    discriminator=NLayerDiscriminatorConfig(channels=48, num_layers=2),
-    perceptual_weight=0.25,
-    kl_weight=2e-3,
-    disc_weight=0.1,
-    disc_start=0,
-    reconstruction="multiscale_l1",
-)
+SMALL: dict[str, Any] = {
+    "discriminator": NLayerDiscriminatorConfig(channels=48, num_layers=2),
+    "perceptual_weight": 0.25,
+    "disc_weight": 0.1,
+    "disc_start": 0,
+    "reconstruction": "multiscale_l1",
+}
+SMALL_KL_LOSS = LPIPSWithDiscriminatorConfig(**SMALL, kl_weight=2e-3)
+SMALL_VQ_LOSS = VQLPIPSWithDiscriminatorConfig(**SMALL)
+SMALL_SHAPE: dict[str, Any] = {"channels": 96, "num_res_blocks": 1, "space_to_depth": 4, "attention": "none"}
+DEBUG_SHAPE: dict[str, Any] = SMALL_SHAPE | {"channels": 32, "channel_multipliers": (1, 1), "latent_channels": 4}
+REFERENCE_LEARNING_RATE = 4.5e-6
+"""For every image of a batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +42,11 @@ class AutoencoderPreset:
     name: str
     summary: str
     reproduces: str
-    autoencoder: AutoencoderKLConfig
-    loss: LPIPSWithDiscriminatorConfig = SMALL_LOSS
+    autoencoder: AutoencoderKLConfig | VQModelConfig
+    loss: LPIPSWithDiscriminatorConfig | VQLPIPSWithDiscriminatorConfig
     disc_from: float = 1.0
     learning_rate: float = 3e-3
+    disc_learning_rate: float = 4e-4
     warmup_samples: int = 3_200
     batch_size: int = 16
 
@@ -63,40 +70,62 @@ class AutoencoderPreset:
             loss=loss,
             disc_from=self.disc_from,
             optimiser=OptimiserConfig(learning_rate=self.learning_rate, warmup_samples=self.warmup_samples),
+            discriminator_optimiser=OptimiserConfig(learning_rate=self.disc_learning_rate, betas=(0.5, 0.9)),
         )
 
 
-def _small(name: str, factor: int, latent_channels: int, summary: str, measured: str) -> AutoencoderPreset:
-    shape = AutoencoderKLConfig(
-        channels=96,
-        channel_multipliers=(1,) + (2,) * (factor // 4 - 1),
-        num_res_blocks=1,
-        latent_channels=latent_channels,
-        space_to_depth=4,
-        attention="none",
-    )
-    return AutoencoderPreset(name=name, summary=summary, reproduces=measured, autoencoder=shape, disc_from=0.75)
-
-
-def _reference(
-    name: str, multipliers: tuple[int, ...], latent_channels: int, attention: tuple[int, ...], numbers: str
+def _small(
+    name: str, factor: int, latent_channels: int, summary: str, measured: str, codes: int | None = None
 ) -> AutoencoderPreset:
-    shape = AutoencoderKLConfig(
-        channels=128,
-        channel_multipliers=multipliers,
-        attention_resolutions=attention,
-        latent_channels=latent_channels,
+    levels = (1,) + (2,) * (factor // 4 - 1)
+    shape = SMALL_SHAPE | {"channel_multipliers": levels, "latent_channels": latent_channels}
+    return AutoencoderPreset(
+        name=name,
+        summary=summary,
+        reproduces=measured,
+        autoencoder=_autoencoder(shape, codes),
+        loss=SMALL_VQ_LOSS if codes else SMALL_KL_LOSS,
+        disc_from=0.75,
     )
+
+
+def _debug(name: str, codes: int | None = None) -> AutoencoderPreset:
+    loss = SMALL_VQ_LOSS if codes else SMALL_KL_LOSS
+    return AutoencoderPreset(
+        name=name,
+        summary="takes a stage through in seconds; for tests",
+        reproduces="",
+        autoencoder=_autoencoder(DEBUG_SHAPE, codes),
+        loss=replace(loss, perceptual=NoPerceptualConfig(), perceptual_weight=0.0),
+        batch_size=8,
+        warmup_samples=80,
+    )
+
+
+def _autoencoder(shape: dict[str, Any], codes: int | None) -> AutoencoderKLConfig | VQModelConfig:
+    if codes is None:
+        return AutoencoderKLConfig(**shape)
+    return VQModelConfig(**shape, quantiser=VectorQuantizer2Config(codes=codes))
+
+
+def _reference(name: str, *, batch_size: int, steps: int) -> AutoencoderPreset:
+    """Return how a released model was trained: its shape and loss, ``disc_start`` as a share of its ``steps``."""
+    released = {row.name: row for row in FIRST_STAGES}[name]
+    shape, original = released.original.autoencoder, released.original.loss
+    assert isinstance(shape, AutoencoderKLConfig | VQModelConfig)
+    assert original is not None
+    loss = replace(original, perceptual=SqueezeNetPerceptualConfig(), disc_start=0)
     return AutoencoderPreset(
         name=name,
         summary=f"the reference's {name} with its loss (--vgg16 FILE, else SqueezeNet; PatchGAN); for GPUs",
-        reproduces=f"arXiv:2112.10752, Table 8: {numbers}",
-        autoencoder=shape,
-        loss=REFERENCE_LOSS,
-        disc_from=0.2,
-        learning_rate=5.4e-5,
+        reproduces=released.published,
+        autoencoder=replace(shape, out_channels=None),
+        loss=replace(loss, reduction="mean") if isinstance(loss, LPIPSWithDiscriminatorConfig) else loss,
+        disc_from=original.disc_start / steps,
+        learning_rate=REFERENCE_LEARNING_RATE * batch_size,
+        disc_learning_rate=REFERENCE_LEARNING_RATE * batch_size,
         warmup_samples=0,
-        batch_size=12,
+        batch_size=batch_size,
     )
 
 
@@ -105,25 +134,19 @@ AUTOENCODERS: dict[str, AutoencoderPreset] = {
     for preset in (
         _small("kl-f4-small", 4, 4, "16x16x4 latents for 64 px, 1.3 M parameters; for CPUs", "docs/results/demo.md"),
         _small("kl-f8-small", 8, 16, "8x8x16 latents for 64 px, 5.7 M parameters; for CPUs", ""),
-        AutoencoderPreset(
-            name="kl-f8-debug",
-            summary="takes a stage through in seconds; for tests",
-            reproduces="",
-            autoencoder=AutoencoderKLConfig(
-                channels=32,
-                channel_multipliers=(1, 1),
-                num_res_blocks=1,
-                latent_channels=4,
-                space_to_depth=4,
-                attention="none",
-            ),
-            loss=replace(SMALL_LOSS, perceptual=NoPerceptualConfig(), perceptual_weight=0.0),
-            batch_size=8,
-            warmup_samples=80,
+        _small(
+            "vq-f4-small", 4, 4, "16x16x4 latents for 64 px, 1024 codes, 1.3 M parameters; for CPUs", "", codes=1024
         ),
-        _reference("kl-f4", (1, 2, 4), 3, (), "rFID 0.27, PSNR 27.53 on ImageNet 256"),
-        _reference("kl-f8", (1, 2, 4, 4), 4, (), "rFID 0.90, PSNR 24.19 on ImageNet 256"),
-        _reference("kl-f16", (1, 1, 2, 2, 4), 16, (16,), "rFID 0.87, PSNR 24.08 on ImageNet 256"),
-        _reference("kl-f32", (1, 1, 2, 2, 4, 4), 64, (16, 8), "rFID 2.04, PSNR 22.27 on ImageNet 256"),
+        _debug("kl-f8-debug"),
+        _debug("vq-f8-debug", codes=64),
+        _reference("kl-f4", batch_size=12, steps=176_991),
+        _reference("kl-f8", batch_size=12, steps=246_803),
+        _reference("kl-f16", batch_size=12, steps=442_998),
+        _reference("kl-f32", batch_size=12, steps=406_763),
+        _reference("vq-f4", batch_size=8, steps=533_066),
+        _reference("vq-f4-noattn", batch_size=8, steps=658_131),
+        _reference("vq-f8", batch_size=10, steps=971_043),
+        _reference("vq-f8-n256", batch_size=10, steps=1_608_649),
+        _reference("vq-f16", batch_size=14, steps=1_101_166),
     )
 }

@@ -9,6 +9,7 @@ from calotype.diffusion.schedule import Flow, NoiseSchedules, ScaledLinear
 from calotype.models.unet import UNetConfig
 from calotype.presets.conditioning import conditioner_for
 from calotype.training.diffusion_recipe import DiffusionRecipeConfig
+from calotype.training.ema import EMAConfig, PowerFunctionEMA, WarmUpEMA
 from calotype.training.optimiser import OptimiserConfig
 
 MODERN = Objective(prediction="flow", times=LogitNormalTimes())
@@ -16,7 +17,7 @@ MODERN = Objective(prediction="flow", times=LogitNormalTimes())
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionPreset:
-    """A row: the network's shape, its objective and optimiser, where that comes from and what it should reach."""
+    """A row: the network's shape, how it is trained, where that comes from and what it should reach."""
 
     name: str
     summary: str
@@ -32,8 +33,8 @@ class DiffusionPreset:
     text_layers: int = 2
     schedule: NoiseSchedules = Flow()
     objective: Objective = MODERN
-    learning_rate: float = 1e-3
-    warmup_samples: int = 6_400
+    optimiser: OptimiserConfig = OptimiserConfig(learning_rate=1e-3)
+    ema: EMAConfig = PowerFunctionEMA()
     batch_size: int = 64
 
     stage = "diffusion"
@@ -55,7 +56,7 @@ class DiffusionPreset:
             conditioner=conditioner,
             schedule=self.schedule,
             objective=self.objective,
-            optimiser=OptimiserConfig(learning_rate=self.learning_rate, warmup_samples=self.warmup_samples),
+            optimiser=self.optimiser,
         )
 
     def _network(self, latent_channels: int, conditioner: ConditionerConfig) -> UNetConfig:
@@ -93,7 +94,7 @@ DIFFUSION: dict[str, DiffusionPreset] = {
             channels=128,
             channel_multipliers=(1, 1),
             space_to_depth=2,
-            learning_rate=1.5e-3,
+            optimiser=OptimiserConfig(learning_rate=1.5e-3),
         ),
         DiffusionPreset(
             name="ldm-emoji",
@@ -104,7 +105,7 @@ DIFFUSION: dict[str, DiffusionPreset] = {
             head_channels=28,
             space_to_depth=2,
             text_channels=96,
-            learning_rate=1.5e-3,
+            optimiser=OptimiserConfig(learning_rate=1.5e-3),
         ),
         DiffusionPreset(
             name="ldm-debug",
@@ -113,8 +114,8 @@ DIFFUSION: dict[str, DiffusionPreset] = {
             channels=64,
             text_channels=32,
             text_layers=1,
+            optimiser=OptimiserConfig(learning_rate=1e-3, warmup_samples=80),
             batch_size=8,
-            warmup_samples=80,
         ),
         DiffusionPreset(
             name="ldm-base",
@@ -126,12 +127,11 @@ DIFFUSION: dict[str, DiffusionPreset] = {
             attention_factors=(2, 4, 8),
             text_channels=512,
             text_layers=8,
-            learning_rate=1e-4,
-            warmup_samples=64_000,
+            optimiser=OptimiserConfig(learning_rate=1e-4, warmup_samples=64_000),
         ),
         DiffusionPreset(
             name="ldm2022",
-            summary="the paper's recipe: eps prediction, uniform times, the reference's noise schedule and UNet",
+            summary="the paper's recipe: eps, uniform times, the reference's noise schedule, UNet and optimiser",
             reproduces="arXiv:2112.10752, Table 1 at full size (needs a GPU and the paper's data)",
             channels=224,
             channel_multipliers=(1, 2, 3, 4),
@@ -142,8 +142,15 @@ DIFFUSION: dict[str, DiffusionPreset] = {
             text_layers=32,
             schedule=ScaledLinear(beta_start=0.0015, beta_end=0.0195),
             objective=Objective(prediction="eps"),
-            learning_rate=1e-4,
-            warmup_samples=0,
+            optimiser=OptimiserConfig(
+                learning_rate=9.6e-5,
+                betas=(0.9, 0.999),
+                weight_decay=0.01,
+                warmup_samples=0,
+                decay_from=1.0,
+                clip=0.0,
+            ),
+            ema=WarmUpEMA(decay=0.9999),
             batch_size=48,
         ),
     )

@@ -2,20 +2,28 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from calotype.data.batch import Batch
 from calotype.data.loader import Loader
 from calotype.evaluation.reconstruction import psnr, ssim
-from calotype.losses.lpips_with_discriminator import LPIPSWithDiscriminatorConfig
-from calotype.models.autoencoder import AutoencoderKLConfig
-from calotype.models.distributions import DiagonalGaussianDistribution
+from calotype.losses import (
+    AutoencoderLossConfig,
+    LPIPSWithDiscriminator,
+    LPIPSWithDiscriminatorConfig,
+    VQLPIPSWithDiscriminator,
+)
+from calotype.losses.reconstruction_with_discriminator import ReconstructionWithDiscriminator
+from calotype.models.autoencoder import AutoencoderKL, AutoencoderKLConfig
+from calotype.models.vq_model import VQModel, VQModelConfig
 from calotype.training.draws import Draws
 from calotype.training.encode import latent_statistics
+from calotype.training.latent_training import CodebookTraining, LatentTraining, PosteriorTraining
 from calotype.training.optimiser import OptimiserConfig, check_finite, check_gradients
 from calotype.training.recipe import Recipe
 from calotype.training.session import Session
@@ -29,21 +37,31 @@ PREVIEWS = 12
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderRecipeConfig(Config):
-    """An autoencoder, its loss and its optimisers.
+    """An autoencoder, its loss and its optimisers. A loss with a KL fits a posterior, one with codes a quantiser.
 
     ``disc_from`` is the share of the run after which the discriminator joins (1: never); once the run's length is known
-    it sets the loss's ``disc_start``.
+    it sets the loss's ``disc_start``. A codebook's idle codes start again every ``restart_codes_every`` samples (0:
+    never).
     """
 
-    autoencoder: AutoencoderKLConfig
-    loss: LPIPSWithDiscriminatorConfig
+    autoencoder: Annotated[AutoencoderKLConfig | VQModelConfig, Field(discriminator="kind")]
+    loss: AutoencoderLossConfig
     disc_from: float = 1.0
+    restart_codes_every: int = 500
     optimiser: OptimiserConfig = OptimiserConfig(learning_rate=1e-3)
     discriminator_optimiser: OptimiserConfig = OptimiserConfig(learning_rate=4e-4, betas=(0.5, 0.9))
 
+    def __post_init__(self) -> None:
+        if self.restart_codes_every < 0:
+            raise ValueError(f"restart_codes_every must not be negative: {self.restart_codes_every}")
+        if isinstance(self.autoencoder, VQModelConfig) == isinstance(self.loss, LPIPSWithDiscriminatorConfig):
+            raise ValueError(f"loss {self.loss.kind} does not fit autoencoder {self.autoencoder.kind}")
+
 
 class AutoencoderRecipe(Recipe):
-    """Trains ``AutoencoderKL`` with ``LPIPSWithDiscriminator`` (arXiv:2112.10752, Section 3.1).
+    """Trains ``AutoencoderKL`` with ``LPIPSWithDiscriminator``, or ``VQModel`` with ``VQLPIPSWithDiscriminator``.
+
+    Section 3.1 of arXiv:2112.10752.
 
     ``train`` is read for latent statistics, ``held_out`` for validation and previews.
     """
@@ -55,7 +73,8 @@ class AutoencoderRecipe(Recipe):
         self.model = config.autoencoder.build()
         self.loss = config.loss.build()
         self.averaged = {"autoencoder": self.model}
-        self.auxiliary = {"discriminator": self.loss.discriminator}
+        self.latent_training = _latent_training(self.model, self.loss, config.restart_codes_every)
+        self.auxiliary = {"discriminator": self.loss.discriminator, **self.latent_training.auxiliary}
         self.late_from = config.disc_from
 
     def start(self, session: Session, batch_size: int) -> None:  # noqa: ARG002
@@ -63,6 +82,8 @@ class AutoencoderRecipe(Recipe):
         self.session = session
         self.model.to(session.device).train()
         self.loss.to(session.device).train()
+        for module in self.latent_training.auxiliary.values():
+            module.to(session.device)
         self.forward = session.wrap(self.model)
         self.discriminate = session.wrap(_DiscriminatorLoss(self.loss))
         self.optimiser = self.config.optimiser.build(self.model.parameters())
@@ -80,26 +101,24 @@ class AutoencoderRecipe(Recipe):
         """Reconstruct once; update the autoencoder and, once it has joined, the discriminator from the same images.
 
         The generator's gradient with respect to the reconstructions carries pixels, perception and the discriminator's
-        opinion (weighted so that its gradient at the last layer is ``disc_weight`` times that of the rest); the KL goes
-        its own way through the posterior. It is taken before the discriminator moves, and applied after.
+        opinion (weighted so that its gradient at the last layer is ``disc_weight`` times that of the rest); the KL or
+        the codebook's loss goes its own way through the latents. It is taken before the discriminator moves, and
+        applied after.
         """
-        config, images = self.loss.config, batch.images.to(self.model.last_layer)
-        channels, height, width = images.shape[1:]
-        factor = self.model.factor
-        noise = draws.normal("posterior", self.model.latent_channels, height // factor, width // factor)
-
+        images = batch.images.to(self.model.last_layer)
         with self.session.autocast():
-            reconstructions, parameters = self.forward(images, noise.to(images))
+            reconstructions, latents = self.forward(images, self.latent_training.noise(images, draws))
             terms = self.loss.generator_step_gradients(
                 images, reconstructions, self.model.last_layer, draws.seen, average=distributed.average
             )
-        kl = self.loss.kl_loss(DiagonalGaussianDistribution(parameters), channels * height * width)
-        total = terms.nll + config.kl_weight * kl.detach()
+        latent_loss, latent_logs = self.latent_training.loss(latents, images)
+        total = terms.nll + latent_loss.detach()
         check_finite(torch.stack([total, terms.generator_loss]), "the autoencoder's loss")
         self.optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward([reconstructions, kl], [terms.gradient, torch.full_like(kl, config.kl_weight)])
+        torch.autograd.backward([reconstructions, latent_loss], [terms.gradient, torch.ones_like(latent_loss)])
         norm = check_gradients(self.optimiser, self.config.optimiser.clip, "the autoencoder")
-        logs = {"loss": total, "reconstruction": terms.reconstruction_loss, "kl": kl.detach(), "gradient_norm": norm}
+        logs = {"loss": total, "reconstruction": terms.reconstruction_loss, "perceptual": terms.perceptual_loss}
+        logs |= latent_logs | {"gradient_norm": norm}
 
         if terms.disc_factor > 0:
             with self.session.autocast():
@@ -112,20 +131,24 @@ class AutoencoderRecipe(Recipe):
             logs |= {"disc_loss": disc_loss.detach(), "d_weight": terms.adaptive_weight, **logits}
             logs |= {"generator_loss": terms.generator_loss}
         self.optimiser.step()
+        with self.session.autocast():
+            logs |= self.latent_training.after_step(latents, images, draws)
         return logs
 
     @torch.no_grad()
     def validate(self, averaged: Mapping[str, nn.Module]) -> dict[str, float]:
-        """Return PSNR (dB) and SSIM of the mode's reconstruction over the held-out images."""
+        """Return PSNR (dB) and SSIM of the mode's reconstruction over the held-out images, and how codes are used."""
         if self.held_out is None:
             return {}
-        scores = []
+        scores, latents = [], []
         for batch in self.held_out.all(64):
             images = batch.images.to(self.model.last_layer)
-            reconstructions = averaged["autoencoder"](images)[0].clamp(-1, 1).float()
+            decoded, encoded = averaged["autoencoder"](images)
+            reconstructions = decoded.clamp(-1, 1).float()
             scores.append(torch.stack([psnr(images, reconstructions), ssim(images, reconstructions)]))
+            latents.append(encoded)
         mean_psnr, mean_ssim = torch.cat(scores, dim=1).mean(dim=1).tolist()
-        return {"psnr": mean_psnr, "ssim": mean_ssim}
+        return {"psnr": mean_psnr, "ssim": mean_ssim, **self.latent_training.validate(latents)}
 
     @torch.no_grad()
     def preview(self, averaged: Mapping[str, nn.Module]) -> np.ndarray | None:
@@ -154,6 +177,16 @@ class AutoencoderRecipe(Recipe):
         """Return the configuration with the data it is trained on."""
         data = {"images": len(self.train), "fingerprint": self.train.images.fingerprint}
         return {"kind": self.kind, **to_dict(self.config), "data": data, "transform": to_dict(self.train.transform)}
+
+
+def _latent_training(
+    model: AutoencoderKL | VQModel, loss: ReconstructionWithDiscriminator, restart_codes_every: int
+) -> LatentTraining:
+    if isinstance(model, VQModel):
+        assert isinstance(loss, VQLPIPSWithDiscriminator)
+        return CodebookTraining(model, loss, restart_codes_every)
+    assert isinstance(loss, LPIPSWithDiscriminator)
+    return PosteriorTraining(model, loss)
 
 
 class _DiscriminatorLoss(nn.Module):

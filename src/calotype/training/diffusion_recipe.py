@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from calotype.artifact import Artifact
 from calotype.conditioner import Conditioner, ConditionerConfig
 from calotype.data.latents import LatentBatch, LatentLoader
+from calotype.diffusion.log_variance import LogVariance
 from calotype.diffusion.objectives import Objective, q_sample
 from calotype.diffusion.schedule import Flow, NoiseSchedule, NoiseSchedules
-from calotype.models.distributions import DiagonalGaussianDistribution
+from calotype.diffusion.schedule.table import Table
 from calotype.models.unet import UNetConfig
 from calotype.pipeline import LatentDiffusion, load_autoencoder
 from calotype.training.draws import Draws
@@ -38,6 +39,9 @@ class DiffusionRecipeConfig(Config):
     objective: Objective = Objective(prediction="flow")
     optimiser: OptimiserConfig = OptimiserConfig(learning_rate=1e-3)
 
+    def __post_init__(self) -> None:
+        self.objective.check(self.schedule)
+
 
 class DiffusionRecipe(Recipe):
     """Trains a network and its conditioner on stored latents (arXiv:2112.10752, Eq. 2 and 3).
@@ -58,15 +62,20 @@ class DiffusionRecipe(Recipe):
         self.first_stage = load_autoencoder(autoencoder)
         self.network = config.network.build()
         self.conditioner = config.conditioner.build()
+        self.conditioner.attach(self.first_stage.model)
         self.averaged = {"network": self.network, "conditioner": self.conditioner}
         self.auxiliary = {}
         self.schedule: NoiseSchedule = config.schedule
+        self.log_variance: LogVariance | None = None
+        if config.objective.log_variance is not None and isinstance(config.schedule, Table):
+            self.log_variance = config.objective.log_variance.build(config.schedule)
+            self.averaged["log_variance"] = self.log_variance
 
     def start(self, session: Session, batch_size: int) -> None:  # noqa: ARG002
-        """Move to the device and build the optimiser over network and conditioner."""
+        """Move to the device and build the optimiser over network, conditioner and learned log-variance."""
         self.session = session
         self.first_stage.model.to(session.device)
-        self.core = _Core(self.network, self.conditioner).to(session.device).train()
+        self.core = _Core(self.network, self.conditioner, self.log_variance).to(session.device).train()
         self.forward = session.wrap(self.core)
         self.optimiser = self.config.optimiser.build(self.core.parameters())
         self.optimisers = {"network": (self.optimiser, self.config.optimiser)}
@@ -83,23 +92,25 @@ class DiffusionRecipe(Recipe):
 
         x_t = q_sample(x0, noise, t.to(device), self.schedule)
         with self.session.autocast():
-            output = self.forward(
+            output, logvar = self.forward(
                 x_t,
                 self.schedule.network_time(t).to(device, torch.float32),
                 {name: tensor.to(device) for name, tensor in inputs.items()},
                 self.conditioner.draw_drop(uniform),
             )
-        loss = objective.loss(output.to(x0.dtype), x0, noise, t.to(device), self.schedule).mean()
+        terms = objective.terms(output.to(x0.dtype), x0, noise, t.to(device), self.schedule, logvar)
+        loss = terms.total.mean()
         check_finite(loss.detach(), "the loss")
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = check_gradients(self.optimiser, self.config.optimiser.clip, "the network")
         self.optimiser.step()
-        return {"loss": loss.detach(), "gradient_norm": norm}
+        logs = {**terms.logs(), "gradient_norm": norm}
+        return logs if self.log_variance is None else {**logs, "logvar": self.log_variance.logvar.detach().mean()}
 
     @torch.no_grad()
     def validate(self, averaged: Mapping[str, nn.Module]) -> dict[str, float]:
-        """Return the loss on held-out latents with fixed times and fixed noise: comparable along the run."""
+        """Return the losses on held-out latents with fixed times and fixed noise: comparable along the run."""
         if self.held_out is None:
             return {}
         count = min(len(self.held_out), VALIDATION_IMAGES)
@@ -111,7 +122,9 @@ class DiffusionRecipe(Recipe):
         x_t = q_sample(x0, noise, t, self.schedule)
         with self.session.autocast():
             output = model.denoiser.output(x_t, t, model.condition(count, **self._fields(batch)))
-        return {"loss": float(self.config.objective.loss(output.float(), x0.float(), noise, t, self.schedule).mean())}
+        logvar = averaged["log_variance"](t) if self.log_variance is not None else None
+        terms = self.config.objective.terms(output.float(), x0.float(), noise, t, self.schedule, logvar)
+        return {name: float(value) for name, value in terms.logs().items()}
 
     @torch.no_grad()
     def preview(self, averaged: Mapping[str, nn.Module]) -> np.ndarray | None:
@@ -148,15 +161,15 @@ class DiffusionRecipe(Recipe):
         return {"kind": self.kind, **to_dict(self.config), "data": trained_on}
 
     def _latents(self, batch: LatentBatch, noise: Tensor) -> Tensor:
-        posterior = DiagonalGaussianDistribution(batch.moments.to(self.first_stage.model.latent_shift))
-        return self.first_stage.model.normalise(posterior.sample(noise.to(posterior.mean)))
+        moments = batch.moments.to(self.first_stage.model.latent_shift)
+        return self.first_stage.model.normalise(moments.sample(noise.to(moments.mean)))
 
     def _fields(self, batch: LatentBatch) -> dict[str, Any]:
         return self.conditioner.known(batch.fields)
 
     @staticmethod
     def _latent_shape(batch: LatentBatch) -> tuple[int, ...]:
-        return batch.moments.shape[1] // 2, *batch.moments.shape[2:]
+        return tuple(batch.moments.mean.shape[1:])
 
     def _pipeline(self, averaged: Mapping[str, nn.Module]) -> LatentDiffusion:
         return LatentDiffusion(
@@ -169,11 +182,14 @@ class DiffusionRecipe(Recipe):
 
 
 class _Core(nn.Module):
-    """Conditioner and network as one module: what is trained, and what several processes share."""
+    """Conditioner, network and log-variance as one module: what is trained, and what several processes share."""
 
-    def __init__(self, network: nn.Module, conditioner: Conditioner) -> None:
+    def __init__(self, network: nn.Module, conditioner: Conditioner, log_variance: LogVariance | None) -> None:
         super().__init__()
-        self.network, self.conditioner = network, conditioner
+        self.network, self.conditioner, self.log_variance = network, conditioner, log_variance
 
-    def forward(self, x_t: Tensor, time: Tensor, inputs: dict[str, Tensor], drop: dict[str, Tensor]) -> Tensor:
-        return self.network(x_t, time, **self.conditioner(inputs, drop).slots())
+    def forward(
+        self, x_t: Tensor, time: Tensor, inputs: dict[str, Tensor], drop: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor | None]:
+        output = self.network(x_t, time, **self.conditioner(inputs, drop).slots())
+        return output, None if self.log_variance is None else self.log_variance(time)

@@ -1,8 +1,10 @@
 """Moving averages of weights."""
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +12,14 @@ from torch import Tensor, nn
 from calotype.utils.config import Config
 
 
+class _Profile(Config, ABC):
+    @abstractmethod
+    def decay_at(self, step: int) -> float:
+        """Return what the old average keeps at step ``step`` = 1, 2, ..."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class EMAConfig(Config):
+class PowerFunctionEMA(_Profile):
     """Power-function average (Section 3.1, arXiv:2312.02696).
 
     At step k the old average keeps ``(1 - 1/k)^(gamma + 1)``: its length is a fixed share of training, however long.
@@ -19,10 +27,49 @@ class EMAConfig(Config):
     """
 
     gamma: float = 6.94
+    kind: Literal["power_function"] = "power_function"
 
-    def decay(self, step: int) -> float:
+    def decay_at(self, step: int) -> float:
         """Return what the old average keeps at step ``step`` = 1, 2, ...; 0 at the first."""
         return (1 - 1 / step) ** (self.gamma + 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Exponential(_Profile):
+    decay: float = 0.9999
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay <= 1:
+            raise ValueError(f"decay must be between 0 and 1, not {self.decay}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmUpEMA(_Exponential):
+    """Exponential average that forgets its beginning: at step k it keeps ``min(decay, (1 + k) / (10 + k))``.
+
+    The reference's ``LitEma``.
+    """
+
+    kind: Literal["warm_up"] = "warm_up"
+
+    def decay_at(self, step: int) -> float:
+        """Return what the old average keeps at step ``step`` = 1, 2, ..."""
+        return min(self.decay, (1 + step) / (10 + step))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConstantEMA(_Exponential):
+    """Exponential average that keeps ``decay`` at every step; it starts at the initial weights."""
+
+    kind: Literal["constant"] = "constant"
+
+    def decay_at(self, step: int) -> float:  # noqa: ARG002
+        """Return what the old average keeps at step ``step`` = 1, 2, ..."""
+        return self.decay
+
+
+# The first is what settings without a kind are read as: the power function was once the only one.
+EMAConfig = PowerFunctionEMA | WarmUpEMA | ConstantEMA
 
 
 class MovingAverage:
@@ -40,6 +87,6 @@ class MovingAverage:
             targets: list[Tensor] = list(averaged.parameters())
             weights: list[Tensor] = list(module.parameters())
             if targets:
-                torch._foreach_lerp_(targets, weights, 1 - self.config.decay(step))
+                torch._foreach_lerp_(targets, weights, 1 - self.config.decay_at(step))
             for target, buffer in zip(averaged.buffers(), module.buffers(), strict=True):
                 target.copy_(buffer)

@@ -7,9 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from calotype.artifact import Artifact
-from calotype.data.latents import LatentStore
+from calotype.data.latents import LatentStore, Moments
 from calotype.data.loader import Loader
-from calotype.models.autoencoder import AutoencoderKL, IdentityAutoencoder
+from calotype.models.autoencoder import Autoencoder
+from calotype.models.distributions import Posterior
 from calotype.training.session import Session
 from calotype.utils.config import to_dict
 from calotype.utils.files import digest
@@ -23,18 +24,18 @@ def store_key(artifact: Artifact, loader: Loader) -> str:
 
 @torch.no_grad()
 def encode_latents(
-    autoencoder: AutoencoderKL, loader: Loader, folder: Path, key: str, session: Session, *, quiet: bool = False
-) -> Float[Tensor, "n c h w"]:
+    autoencoder: Autoencoder, loader: Loader, folder: Path, key: str, session: Session, *, quiet: bool = False
+) -> Moments:
     """Return the posterior moments of every image, from the store where it has them; stop and call again to go on."""
     store = LatentStore(folder, key, len(loader))
     todo = sum(len(rows) for rows in store.missing())
     if todo:
         autoencoder = autoencoder.to(session.device).eval()
 
-        def encode(rows: range) -> Tensor:
+        def encode(rows: range) -> Moments:
             chunks = [rows[start : start + 64] for start in range(0, len(rows), 64)]
             images = (loader.at(chunk).images.to(session.device) for chunk in chunks)
-            return torch.cat([autoencoder.encode(each).parameters.cpu() for each in images])
+            return Moments.cat([_moments(autoencoder.encode(each)) for each in images])
 
         with progress("latents", len(loader), done=len(loader) - todo, quiet=quiet) as bar:
             for count in store.fill(encode):
@@ -44,7 +45,7 @@ def encode_latents(
 
 @torch.no_grad()
 def latent_statistics(
-    autoencoder: AutoencoderKL | IdentityAutoencoder, loader: Loader, *, limit: int | None = None
+    autoencoder: Autoencoder, loader: Loader, *, limit: int | None = None
 ) -> tuple[list[float], list[float]]:
     """Measure shift and scale per channel over the data set (its first ``limit`` images).
 
@@ -65,3 +66,18 @@ def latent_statistics(
     shift = first / count
     std = (second / count - shift.square()).clamp(min=1e-12).sqrt()
     return shift.tolist(), (1 / std).tolist()
+
+
+@torch.no_grad()
+def scale_by_std(latents: Float[Tensor, "b c h w"]) -> float:
+    """Return the one scale that gives these sampled latents a standard deviation of 1: what the reference measures.
+
+    It takes a single batch, all channels together, leaves the mean as it is, and divides by n - 1.
+    """
+    return 1 / float(latents.std())
+
+
+def _moments(posterior: Posterior) -> Moments:
+    """Return what of ``posterior`` is stored, on the CPU; a point mass has no variance."""
+    mean = posterior.mean.cpu()
+    return Moments(mean) if posterior.deterministic else Moments(mean, posterior.logvar.cpu())

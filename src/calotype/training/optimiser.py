@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from calotype.training.learning_rate import LearningRateSchedule
 from calotype.utils import distributed
 from calotype.utils.config import Config
 
@@ -18,7 +19,8 @@ class NonFiniteError(ArithmeticError):
 class OptimiserConfig(Config):
     """AdamW with warm-up over ``warmup_samples``, a constant rate, then a linear decay to 0 from ``decay_from`` on.
 
-    ``decay_from`` is a share of the run (1: never). ``clip`` is the largest gradient norm (0: off).
+    ``decay_from`` is a share of the run (1: never). A ``schedule`` in samples, which knows nothing of the run's length,
+    takes the place of both. ``clip`` is the largest gradient norm (0: off).
     """
 
     learning_rate: float = 1e-4
@@ -27,6 +29,7 @@ class OptimiserConfig(Config):
     warmup_samples: int = 6_400
     decay_from: float = 0.6
     clip: float = 1.0
+    schedule: LearningRateSchedule | None = None
 
     def __post_init__(self) -> None:
         if self.learning_rate <= 0:
@@ -43,6 +46,8 @@ class OptimiserConfig(Config):
 
     def rate(self, seen: int, total: int) -> float:
         """Return the learning rate of the step that starts after ``seen`` of ``total`` samples."""
+        if self.schedule is not None:
+            return self.learning_rate * self.schedule.multiplier(seen)
         warm = min(1.0, (seen + 1) / self.warmup_samples) if self.warmup_samples else 1.0
         left = (total - seen) / max(total * (1 - self.decay_from), 1)
         return self.learning_rate * warm * min(1.0, max(left, 0.0))

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from calotype.training.draws import Draws
 from calotype.training.optimiser import OptimiserConfig
 from calotype.training.session import Session
+from calotype.utils.config import from_dict, to_dict
 
 
 @runtime_checkable
@@ -34,6 +36,7 @@ class Recipe(ABC):
     """
 
     kind: str
+    config: Any
     unit = "images"
     late_from = 1.0
     """The share of a run after which a step costs more; the trainer's timing looks at both phases."""
@@ -76,3 +79,13 @@ class Recipe(ABC):
     @abstractmethod
     def recipe_config(self) -> dict[str, Any]:
         """Return everything that makes this run what it is, to be compared when it is resumed."""
+
+    def completed(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a stored ``recipe_config``, the settings that did not exist when it was written at their defaults.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        names = {field.name for field in fields(self.config)}
+        known = {name: value for name, value in stored.items() if name in names}
+        return {**stored, **to_dict(from_dict(type(self.config), known, where="config.json"))}

@@ -13,7 +13,7 @@ from torch import Tensor
 from calotype.artifact import write_config
 from calotype.training.checkpoint import checkpoint_folder, load_checkpoint, save_checkpoint
 from calotype.training.draws import Draws
-from calotype.training.ema import EMAConfig, MovingAverage
+from calotype.training.ema import EMAConfig, MovingAverage, PowerFunctionEMA
 from calotype.training.interrupt import Interrupted, stop_request
 from calotype.training.logs import RunLog, StepLogs
 from calotype.training.optimiser import NonFiniteError
@@ -21,7 +21,7 @@ from calotype.training.recipe import Recipe, Source
 from calotype.training.session import Precision, Session, start_session
 from calotype.training.timing import seconds_per_step
 from calotype.utils import distributed
-from calotype.utils.config import Config, to_dict
+from calotype.utils.config import Config, from_dict, to_dict
 from calotype.utils.errors import UserError
 from calotype.utils.files import read_json, remove_litter
 from calotype.utils.progress import Progress, clock, progress
@@ -49,7 +49,7 @@ class TrainerConfig(Config):
     seed: int = 0
     device: str = "auto"
     precision: Precision = "auto"
-    ema: EMAConfig = EMAConfig()
+    ema: EMAConfig = PowerFunctionEMA()
     log_every: int | None = None
     validate_every: int | None = None
     preview_every: int | None = None
@@ -127,7 +127,7 @@ class Trainer:
                     provenance={"device": str(session.device), "bf16": session.bf16},
                 )
             distributed.barrier()
-        stored = read_json(frozen)["config"]
+        stored = _completed(read_json(frozen)["config"], recipe)
         if changed := _differences({key: stored.get(key) for key in wanted}, wanted):
             raise UserError(f"{self.run} was begun with other settings ({changed}): choose another --out")
         if self.config.minutes is not None:
@@ -281,6 +281,14 @@ def _comparable(config: TrainerConfig) -> dict[str, Any]:
     """Return the settings that must not change when a run is resumed."""
     kept = ("batch_size", "seed", "ema")
     return {key: value for key, value in to_dict(replace(config, out="")).items() if key in kept}
+
+
+def _completed(stored: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """Return a run's settings, those that did not exist when they were written at their defaults."""
+    if stored["recipe"]["kind"] != recipe.kind:
+        return dict(stored)
+    trainer = {**stored["trainer"], "ema": to_dict(from_dict(EMAConfig, stored["trainer"]["ema"], where="ema"))}
+    return {**stored, "recipe": recipe.completed(stored["recipe"]), "trainer": trainer}
 
 
 def _differences(stored: Any, wanted: Any, path: str = "") -> str:

@@ -1,125 +1,122 @@
-"""Image files in and out: one file read safely, PNGs written, images laid out as a grid."""
+"""Image files in and out: one file read safely, files written without loss, images laid out as a grid."""
 
-import contextlib
-import io
 import struct
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-from calotype.utils.errors import UserError
 from calotype.utils.files import atomic_write
+from calotype.utils.image_info import MAX_PIXELS, WHITE, Alpha, ImageError, ImageInfo, decoding
+from calotype.utils.npy import MAGIC, load_npy, save_npy
+from calotype.utils.pillow_images import inspect_picture, load_picture
+from calotype.utils.tiff import has_tifffile, is_tiff, load_tiff, save_tiff
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-MAX_PIXELS = 100_000_000
-WHITE = (255, 255, 255)
+__all__ = [
+    "MAX_PIXELS",
+    "WHITE",
+    "Alpha",
+    "ImageError",
+    "ImageInfo",
+    "image_grid",
+    "inspect_image",
+    "load_image",
+    "lossless_path",
+    "read_image",
+    "save_image",
+    "save_png",
+]
 
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_PNG_EXIF = {"exif", "Raw profile type exif", "XML:com.adobe.xmp"}
-# What Pillow's parsers raise on damaged or hostile bytes; Warning covers interpreters that turn warnings into errors.
-_DECODER_ERRORS = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    MemoryError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-    EOFError,
-    RuntimeError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-    Warning,
-)
+_SUFFIXES = {"PNG": (".png", ".apng"), "TIFF": (".tif", ".tiff"), "NPY": (".npy",)}
 
 
-class ImageError(UserError):
-    """An image file that cannot be used: ``reason`` says why in a few plain words."""
+def read_image(
+    path: Path | str,
+    background: tuple[int, int, int] = WHITE,
+    max_pixels: int = MAX_PIXELS,
+    alpha: Alpha = "blended",
+) -> np.ndarray:
+    """Decode the (first frame of the) image at ``path``, upright, as (h, w, c) at the depth of the file.
 
-    def __init__(self, path: Path | str, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path, self.reason = Path(path), reason
-
-
-@dataclass(frozen=True)
-class ImageInfo:
-    """What an image file is. ``width`` and ``height`` are those of the upright image, ``mode`` is Pillow's.
-
-    ``depth`` is 16 for 16-bit files and 8 for all others, ``read_depth`` what ``read_image`` returns: the two differ
-    for 16-bit colour and 16-bit grey with alpha, of which Pillow keeps the high byte alone. ``animated`` files have
-    further frames (or pages), which are not read.
-    """
-
-    width: int
-    height: int
-    format: str
-    mode: str
-    channels: int
-    depth: int
-    read_depth: int
-    animated: bool
-    exif_rotated: bool
-    transparent: bool
-
-
-def read_image(path: Path | str, background: tuple[int, int, int] = WHITE, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Decode the (first frame of the) image at ``path``, upright, without alpha.
-
-    Transparent pixels are laid over ``background`` (its luma for grey files). CMYK goes through the file's ICC profile
-    if it has a valid one. Returns (h, w, c): c is 1 for grey files and 3 for all others; uint16 (full depth) for 16-bit
-    grey, else uint8. Damage *inside* the compressed data of a JPEG that its decoder repairs is not noticed; a cut is.
+    Pictures have 1 channel if grey, else 3; their transparent pixels are laid over ``background`` (its luma for grey
+    files), in 16 bits if they have them. TIFF and ``.npy`` may have any number of channels, and uint8, uint16, int16
+    or float32 numbers (other types become float32 if that is exact). With ``alpha="kept"`` a channel of a TIFF that is
+    tagged as opacity stays what it is, a channel.
 
     Raises:
-        ImageError: missing, damaged, truncated, not in ``FORMATS``, of 32-bit pixels, or larger than ``max_pixels``.
+        ImageError: missing, damaged, truncated, no known format, larger than ``max_pixels``, not finite, or in need of
+            a package that is not installed.
     """
-    return load_image(path, background, max_pixels)[1]
+    return load_image(path, background, max_pixels, alpha)[1]
 
 
-def inspect_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> ImageInfo:
+def inspect_image(path: Path | str, max_pixels: int = MAX_PIXELS, alpha: Alpha = "blended") -> ImageInfo:
     """Describe the image at ``path`` from its header alone; whether it decodes is known only to ``load_image``.
 
     Raises:
         ImageError: as ``read_image``, as far as the header shows.
     """
-    with _opened(path, max_pixels) as image:
-        return _header(image)
+    with decoding(path, max_pixels):
+        if _is_npy(path):
+            return load_npy(path, max_pixels, header_only=True)[0]
+        found = load_tiff(path, WHITE, max_pixels, alpha, header_only=True) if is_tiff(path) else None
+        return inspect_picture(path, max_pixels) if found is None else found[0]
 
 
 def load_image(
-    path: Path | str, background: tuple[int, int, int] = WHITE, max_pixels: int = MAX_PIXELS
+    path: Path | str,
+    background: tuple[int, int, int] = WHITE,
+    max_pixels: int = MAX_PIXELS,
+    alpha: Alpha = "blended",
 ) -> tuple[ImageInfo, np.ndarray]:
     """Return what ``inspect_image`` and ``read_image`` do, for one decoding."""
-    with _opened(path, max_pixels) as image:
-        info = _header(image)
-        image.load()
-        # Again, as the EXIF of a PNG may follow its pixels, and Pillow has turned a TIFF and says so.
-        turn = _UPRIGHT.get(_orientation(image))
-        upright = image.transpose(turn) if turn is not None else image
-        info = replace(
-            info,
-            width=upright.width,
-            height=upright.height,
-            exif_rotated=info.exif_rotated or turn is not None,
-            transparent=upright.has_transparency_data,
-        )
-        return info, _pixels(upright, info.channels, background)
+    with decoding(path, max_pixels):
+        if _is_npy(path):
+            return load_npy(path, max_pixels)
+        found = load_tiff(path, background, max_pixels, alpha) if is_tiff(path) else None
+        return load_picture(path, background, max_pixels) if found is None else found
+
+
+def _is_npy(path: Path | str) -> bool:
+    with Path(path).open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def save_image(path: Path | str, pixels: np.ndarray, like: ImageInfo | None = None) -> Path:
+    """Write (h, w, c) ``pixels`` without loss, atomically, to ``lossless_path``, which is returned.
+
+    TIFF and ``.npy`` keep the layout of ``like``, channels first or last.
+    """
+    path = lossless_path(path, pixels, like)
+    kind = _format_for(pixels, like)
+    if kind == "PNG":
+        save_png(path, pixels)
+        return path
+    with atomic_write(path) as temporary:
+        (save_tiff if kind == "TIFF" else save_npy)(temporary, pixels, like)
+    return path
+
+
+def lossless_path(path: Path | str, pixels: np.ndarray, like: ImageInfo | None = None) -> Path:
+    """Return ``path`` with the suffix of the format that holds ``pixels`` exactly.
+
+    This is the format of ``like`` if it can, else PNG (1 or 3 channels of 8 or 16 bits), else TIFF, else (without
+    tifffile) ``.npy``.
+    """
+    path, suffixes = Path(path), _SUFFIXES[_format_for(pixels, like)]
+    return path if path.suffix.lower() in suffixes else path.with_suffix(suffixes[0])
+
+
+def _format_for(pixels: np.ndarray, like: ImageInfo | None) -> str:
+    fits_png = pixels.shape[2] in (1, 3) and pixels.dtype in (np.uint8, np.uint16)
+    wanted = like.format if like is not None and like.format in ("TIFF", "NPY") else "PNG" if fits_png else "TIFF"
+    if wanted == "TIFF" and not has_tifffile():
+        return "PNG" if fits_png else "NPY"
+    return wanted
 
 
 def save_png(path: Path | str, pixels: np.ndarray) -> None:
@@ -136,105 +133,21 @@ def save_png(path: Path | str, pixels: np.ndarray) -> None:
 
 
 def image_grid(images: Float[Tensor, "n c h w"], columns: int, padding: int = 2) -> np.ndarray:
-    """Lay images in [-1, 1] out row by row, ``columns`` wide, with ``padding`` white pixels around each: uint8 HWC."""
+    """Lay images in [-1, 1] out row by row, ``columns`` wide, with ``padding`` white pixels around each: uint8 HWC.
+
+    It is a picture for people: of 2 channels the first is shown, in grey; of 4 and more the first three, as colours.
+    """
     count, channels, height, width = images.shape
+    shown = 3 if channels >= 3 else 1
     rows = -(-count // columns)
-    tiles = (
-        ((images.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    )
-    shape = (rows * (height + padding) + padding, columns * (width + padding) + padding, channels)
-    grid = np.full(shape, 255, np.uint8)
+    values = (images[:, :shown].detach().float().cpu().clamp(-1, 1) + 1) * 127.5
+    tiles = values.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    grid = np.full((rows * (height + padding) + padding, columns * (width + padding) + padding, shown), 255, np.uint8)
     for index, tile in enumerate(tiles):
         top = padding + index // columns * (height + padding)
         left = padding + index % columns * (width + padding)
         grid[top : top + height, left : left + width] = tile
     return grid
-
-
-@contextlib.contextmanager
-def _opened(path: Path | str, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
-    """Open ``path``, refuse it by its header, and turn everything that Pillow raises into an ``ImageError``."""
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > max_pixels:
-                raise ImageError(path, f"{image.width}x{image.height} is more than {max_pixels / 1e6:g} megapixels")
-            if image.mode in ("I", "F"):
-                raise ImageError(path, "has 32-bit or signed pixels; save it with 8 or 16 bits")
-            yield image
-    except ImageError:
-        raise
-    except Image.DecompressionBombError:
-        raise ImageError(path, f"is more than {max_pixels / 1e6:g} megapixels") from None
-    except _DECODER_ERRORS as error:
-        raise ImageError(path, _reason(path, error)) from error
-
-
-def _reason(path: Path | str, error: BaseException) -> str:
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if isinstance(error, UnidentifiedImageError):
-        return "empty file" if Path(path).stat().st_size == 0 else "not an image"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if isinstance(error, MemoryError):
-        return "does not fit into memory"
-    if "truncated" in text.lower():
-        return "truncated"
-    return f"damaged ({text[:100]})"
-
-
-def _header(image: ImageFile.ImageFile) -> ImageInfo:
-    arguments = image.tile[0].args if image.tile else ""
-    raw_mode = str(arguments[0] if isinstance(arguments, tuple) else arguments)
-    wide = image.mode.startswith("I;16")
-    orientation = _orientation(image)
-    sideways = orientation >= 5 and image.format != "TIFF"
-    width, height = image.size[::-1] if sideways else image.size
-    return ImageInfo(
-        width=width,
-        height=height,
-        format="JPEG" if image.format == "MPO" else str(image.format),
-        mode=image.mode,
-        channels=1 if wide or image.mode in ("1", "L", "LA") or raw_mode.startswith("LA") else 3,
-        depth=16 if wide or (";16" in raw_mode and image.format in ("PNG", "TIFF")) else 8,
-        read_depth=16 if wide else 8,
-        animated=image.format != "MPO" and bool(getattr(image, "is_animated", False)),
-        exif_rotated=orientation in _UPRIGHT,
-        transparent=image.has_transparency_data,
-    )
-
-
-def _orientation(image: ImageFile.ImageFile) -> int:
-    if image.format == "PNG" and not image.info.keys() & _PNG_EXIF:
-        return 1  # Pillow would decode the whole file to look for it
-    value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    return value if isinstance(value, int) else 1
-
-
-def _pixels(image: Image.Image, channels: int, background: tuple[int, int, int]) -> np.ndarray:
-    luma = round(0.299 * background[0] + 0.587 * background[1] + 0.114 * background[2])
-    if image.mode.startswith("I;16"):
-        wide = np.array(image).astype(np.uint16)
-        if "transparency" in image.info:
-            wide[wide == image.info["transparency"]] = luma * 257
-        return wide[..., None]
-    if image.has_transparency_data:
-        colour = background if channels == 3 else (luma, luma, luma)
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (*colour, 255)), image.convert("RGBA"))
-    elif image.mode == "CMYK":
-        image = _from_cmyk(image)
-    pixels = np.array(image.convert("L" if channels == 1 else "RGB"))
-    return pixels.reshape(*pixels.shape[:2], channels)
-
-
-def _from_cmyk(image: Image.Image) -> Image.Image:
-    profile = image.info.get("icc_profile")
-    if profile:
-        with contextlib.suppress(ImageCms.PyCMSError, OSError):
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-            if converted is not None:
-                return converted
-    return image.convert("RGB")
 
 
 def _png16(pixels: np.ndarray) -> bytes:

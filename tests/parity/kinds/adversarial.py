@@ -2,22 +2,21 @@ import torch
 from golden_file import Golden
 from torch import Tensor
 
-from calotype.losses.adversarial import adopt_weight, hinge_d_loss, measure_perplexity, vanilla_d_loss
-from calotype.losses.discriminator import NLayerDiscriminatorConfig
+from calotype.losses import NLayerDiscriminatorConfig, adopt_weight, hinge_d_loss, measure_perplexity, vanilla_d_loss
 from kinds import kind
 
 
 @kind("gan_losses")
 def gan_losses(golden: Golden) -> dict[str, Tensor]:
     real, fake = golden.inputs["logits_real"], golden.inputs["logits_fake"]
-    perplexity, used = measure_perplexity(golden.inputs["indices"], 9)
+    perplexity, used = measure_perplexity(golden.inputs["indices"], golden.config.get("n_embed", 9))
     return {
         "hinge": hinge_d_loss(real, fake),
         "vanilla": vanilla_d_loss(real, fake),
         "hinge_exemplar": hinge_d_loss(real, fake, golden.inputs["weights"]),
         "adopt_9_10_11": torch.tensor([adopt_weight(0.8, step, threshold=10) for step in (9, 10, 11)]),
         "perplexity": perplexity,
-        "cluster_use": torch.tensor(used),
+        "cluster_use": used,
     }
 
 

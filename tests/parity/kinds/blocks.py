@@ -1,3 +1,5 @@
+import re
+
 import torch
 from golden_file import Golden
 from torch import Tensor, nn
@@ -57,19 +59,27 @@ def autoencoder_attention(golden: Golden) -> dict[str, Tensor]:
 @kind("smallinput_ae_resnetblock")
 def autoencoder_resblock(golden: Golden) -> dict[str, Tensor]:
     config = golden.config
-    return added_to_x(
-        golden, encoder_decoder.ResnetBlock(config["in_channels"], config["out_channels"], config["dropout"])
+    block = encoder_decoder.ResnetBlock(
+        config["in_channels"],
+        config.get("out_channels"),
+        config["dropout"],
+        shortcut_kernel=3 if config.get("conv_shortcut") else 1,
     )
+    return added_to_x(golden, block)
 
 
 @kind("smallinput_ae_downsample")
 def autoencoder_downsample(golden: Golden) -> dict[str, Tensor]:
-    return {"y": loaded(golden, encoder_decoder.Downsample(golden.config["in_channels"]))(golden.inputs["x"])}
+    config = golden.config
+    layer = encoder_decoder.Downsample(config["in_channels"], convolve=config["with_conv"])
+    return {"y": loaded(golden, layer)(golden.inputs["x"])}
 
 
 @kind("smallinput_ae_upsample")
 def autoencoder_upsample(golden: Golden) -> dict[str, Tensor]:
-    return {"y": loaded(golden, encoder_decoder.Upsample(golden.config["in_channels"]))(golden.inputs["x"])}
+    config = golden.config
+    layer = encoder_decoder.Upsample(config["in_channels"], convolve=config["with_conv"])
+    return {"y": loaded(golden, layer)(golden.inputs["x"])}
 
 
 @kind("attention_crossattention")
@@ -89,21 +99,33 @@ def cross_attention(golden: Golden) -> dict[str, Tensor]:
 @kind("attention_feedforward")
 def feed_forward(golden: Golden) -> dict[str, Tensor]:
     config = golden.config
-    layers = FeedForward(config["dim"], multiplier=config.get("mult", 4), gated=config.get("glu", False))
+    layers = FeedForward(
+        config["dim"],
+        out_channels=config.get("dim_out"),
+        multiplier=config.get("mult", 4),
+        gated=config.get("glu", False),
+    )
     return {"y": loaded(golden, layers)(golden.inputs["x"])}
 
 
 @kind("timestep_embedding")
 def embedding_of_time(golden: Golden) -> dict[str, Tensor]:
-    t = golden.inputs["timesteps"]
-    found = {f"dim{width}": timestep_embedding(t, width) for width in (32, 33, 128)}
-    found["dim32_maxperiod100"] = timestep_embedding(t, 32, max_period=100.0)
-    found["dim4_repeat_only"] = t[:, None].repeat(1, 4)
-    for width in (32, 33):  # sines first, and the last frequency is 1 / period: ours with a longer period
-        half = width // 2
-        ours = timestep_embedding(t, width, max_period=10_000.0 ** (half / (half - 1)))
-        found[f"fairseq_dim{width}"] = torch.cat([ours[:, half : 2 * half], ours[:, :half], ours[:, 2 * half :]], dim=1)
-    return found
+    return {name: _embedding(name, golden.inputs["timesteps"]) for name in golden.outputs}
+
+
+def _embedding(name: str, steps: Tensor) -> Tensor:
+    """Compute what an output's name asks for; fairseq's has sines first, and 1 / period as the last frequency."""
+    fairseq, width, period, repeat = re.fullmatch(
+        r"(fairseq_)?dim(\d+)(?:_maxperiod(\d+)|(_repeat_only))?", name
+    ).groups()
+    width, t = int(width), steps.float()
+    if repeat:
+        return steps[:, None].repeat(1, width)
+    if not fairseq:
+        return timestep_embedding(t, width, max_period=float(period or 10_000))
+    half = width // 2
+    ours = timestep_embedding(t, width, max_period=10_000.0 ** (half / (half - 1)))
+    return torch.cat([ours[:, half : 2 * half], ours[:, :half], ours[:, 2 * half :]], dim=1)
 
 
 def added_to_x(golden: Golden, block: nn.Module, *others: Tensor | None) -> dict[str, Tensor]:

@@ -4,9 +4,9 @@ import torch
 from golden_file import Golden
 from torch import Tensor
 
+from calotype.interop.original.networks import autoencoder_kl_config, unet_config, vq_model_config
 from calotype.models.autoencoder import AutoencoderKLConfig
-from calotype.models.text_transformer import TextTransformerConfig
-from calotype.models.unet import UNetConfig
+from calotype.models.vq_model import VQModelConfig
 from kinds import kind
 
 
@@ -37,32 +37,6 @@ def diffusion_wrapper(golden: Golden) -> dict[str, Tensor]:
     return {"y": network(inputs["x"], inputs["timesteps"].float(), **slots)}
 
 
-def unet_config(config: dict[str, Any]) -> UNetConfig:
-    """Our configuration for the constructor arguments of the reference's UNetModel."""
-    config = {name: value for name, value in config.items() if value != -1}  # its word for None
-    transformer, head_channels = config.get("use_spatial_transformer", False), config.get("num_head_channels")
-    heads_up_count = head_channels is None and not transformer and config.get("legacy", True)
-    return UNetConfig(
-        in_channels=config["in_channels"],
-        out_channels=config["out_channels"],
-        channels=config["model_channels"],
-        channel_multipliers=tuple(config.get("channel_mult", (1, 2, 4, 8))),
-        num_res_blocks=config["num_res_blocks"],
-        attention_factors=tuple(config["attention_resolutions"]),
-        heads=None if head_channels else config["num_heads"],
-        head_channels=head_channels,
-        heads_up=config.get("num_heads_upsample") if heads_up_count else None,
-        transformer_depth=config.get("transformer_depth", 1) if transformer else 0,
-        context_channels=config.get("context_dim"),
-        num_classes=config.get("num_classes"),
-        dropout=config.get("dropout", 0.0),
-        scale_shift_norm=config.get("use_scale_shift_norm", False),
-        resblock_updown=config.get("resblock_updown", False),
-        conv_resample=config.get("conv_resample", True),
-        split_heads_first=not config.get("use_new_attention_order", False),
-    )
-
-
 @kind("autoencoderkl")
 def autoencoder_kl(golden: Golden) -> dict[str, Tensor]:
     model = autoencoder_config(golden.config).build().eval()
@@ -82,37 +56,9 @@ def autoencoder_kl(golden: Golden) -> dict[str, Tensor]:
     }
 
 
-def autoencoder_config(config: dict[str, Any]) -> AutoencoderKLConfig:
-    """Our configuration for the constructor arguments of the reference's AutoencoderKL."""
-    shape = config["ddconfig"]
-    return AutoencoderKLConfig(
-        image_channels=shape["in_channels"],
-        resolution=shape["resolution"],
-        channels=shape["ch"],
-        channel_multipliers=tuple(shape["ch_mult"]),
-        num_res_blocks=shape["num_res_blocks"],
-        attention_resolutions=tuple(shape["attn_resolutions"]),
-        attention=shape.get("attn_type", "vanilla"),
-        latent_channels=config["embed_dim"],
-        z_channels=shape["z_channels"],
-        dropout=shape.get("dropout", 0.0),
-    )
-
-
-@kind("cond_bertembedder")
-def bert_embedder(golden: Golden) -> dict[str, Tensor]:
-    """The reference's attention has 8 heads of 64; its ``to_logits`` are never applied."""
-    config = golden.config
-    model = TextTransformerConfig(
-        vocabulary_size=config["vocab_size"],
-        length=config["max_seq_len"],
-        channels=config["n_embed"],
-        layers=config["n_layer"],
-        heads=8,
-        head_channels=64,
-    ).build()
-    state = {
-        name.removeprefix("transformer."): value for name, value in golden.state.items() if "to_logits" not in name
+def autoencoder_config(config: dict[str, Any]) -> AutoencoderKLConfig | VQModelConfig:
+    """Our configuration for constructor arguments of the reference's first stages, which files mix with others."""
+    arguments = {
+        name: config[name] for name in ("ddconfig", "embed_dim", "n_embed", "sane_index_shape") if name in config
     }
-    model.eval().load_state_dict(state)
-    return {"y": model(golden.inputs["tokens"])}
+    return vq_model_config(arguments) if "n_embed" in arguments else autoencoder_kl_config(arguments)

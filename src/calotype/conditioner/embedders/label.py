@@ -8,14 +8,13 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from calotype.conditioner.embedders.base import Embedder
+from calotype.conditioner.embedders.base import Embedder, FieldConfig
 from calotype.diffusion.conditioning import Conditioning
-from calotype.utils.config import Config
 from calotype.utils.errors import UserError, nearest
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelEmbedderConfig(Config):
+class LabelEmbedderConfig(FieldConfig):
     """A field with one of ``classes``; the network's ``num_classes`` is one more, its last index is the null."""
 
     kind: Literal["label"] = "label"
@@ -26,8 +25,7 @@ class LabelEmbedderConfig(Config):
     def __post_init__(self) -> None:
         if not self.classes or len(set(self.classes)) < len(self.classes):
             raise ValueError("classes must name at least one class, each once")
-        if not 0 <= self.dropout <= 1:
-            raise ValueError(f"dropout must be between 0 and 1, not {self.dropout}")
+        self.check_dropout()
 
     def build(self) -> "LabelEmbedder":
         """Make the embedder."""

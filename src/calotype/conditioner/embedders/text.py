@@ -9,16 +9,15 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from calotype.conditioner.embedders.base import Embedder
+from calotype.conditioner.embedders.base import Embedder, FieldConfig
 from calotype.conditioner.embedders.tokenizer import START, WordTokenizer, words_of
 from calotype.diffusion.conditioning import Conditioning
 from calotype.models.text_transformer import TextTransformerConfig
-from calotype.utils.config import Config
 from calotype.utils.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextEmbedderConfig(Config):
+class TextEmbedderConfig(FieldConfig):
     """A caption field as ``length`` context tokens, ``channels`` wide; ``pooled`` adds their mean as a vector, too.
 
     ``dropout`` is the share of captions that are replaced by the null in training. In training a caption gets, with
@@ -43,11 +42,16 @@ class TextEmbedderConfig(Config):
         for name in ("length", "channels", "layers", "heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("dropout", "keyword_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
+        self.check_dropout()
+        if not 0 <= self.keyword_probability <= 1:
+            raise ValueError(f"keyword_probability must be between 0 and 1, not {self.keyword_probability}")
         if self.channels % self.heads:
             raise ValueError(f"channels ({self.channels}) must be a multiple of heads ({self.heads})")
+
+    @property
+    def context_channels(self) -> int:
+        """Width of the tokens."""
+        return self.channels
 
     def build(self) -> "TextEmbedder":
         """Make the embedder with fresh weights."""

@@ -2,8 +2,8 @@
 
 from calotype.diffusion.schedule.base import NoiseSchedule
 from calotype.diffusion.schedule.flow import Flow
-from calotype.diffusion.schedule.table import Cosine, Linear, ScaledLinear, Sqrt
+from calotype.diffusion.schedule.table import Betas, Cosine, Linear, ScaledLinear, Sqrt
 
-NoiseSchedules = Linear | ScaledLinear | Sqrt | Cosine | Flow
+NoiseSchedules = Linear | ScaledLinear | Sqrt | Cosine | Betas | Flow
 
-__all__ = ["Cosine", "Flow", "Linear", "NoiseSchedule", "NoiseSchedules", "ScaledLinear", "Sqrt"]
+__all__ = ["Betas", "Cosine", "Flow", "Linear", "NoiseSchedule", "NoiseSchedules", "ScaledLinear", "Sqrt"]

@@ -3,6 +3,7 @@
 import functools
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -65,34 +66,69 @@ class NoiseSchedule(Config, ABC):
             return alpha, sigma
         return alpha.to(x).view(-1, 1, 1, 1), sigma.to(x).view(-1, 1, 1, 1)
 
-    def grid(self, steps: int, spacing: Spacing = "trailing") -> Grid:
-        """Return a grid of exactly ``steps`` steps from ``t_max`` to the clean image.
+    def grid(
+        self, steps: int, spacing: Spacing = "trailing", *, start: float | None = None, end: float | None = None
+    ) -> Grid:
+        """Return a grid of exactly ``steps`` steps from time ``start``, ``t_max`` by default, to the clean image.
 
-        ``trailing`` is uniform in time, the clean image being its last node; ``linspace`` is uniform from ``t_max`` to
-        ``t_min``, ``log_snr`` likewise in log SNR, each with a last step from there to the clean image. ``reference``
-        and ``reference_quad`` are what the original code does (tables only): ``reference`` may take more steps, both
-        start below ``t_max`` and end at the noise of t = 0.
+        ``trailing`` is uniform in time, the clean image being its last node; ``linspace`` is uniform from ``start`` to
+        ``t_min``, ``quadratic`` likewise in the square root of the time since the clean image and ``log_snr`` in log
+        SNR, each with a last step from there to the clean image. With ``end`` these three go to that time instead, and
+        no further: ``end=schedule.t_min`` gives the grids of DPM-Solver's authors. ``reference`` and ``reference_quad``
+        are what the original code does (tables only): ``reference`` may take more steps, both start below ``t_max``
+        and end at the noise of t = 0.
 
         Raises:
             ValueError: the schedule has no such grid.
         """
         if steps < 1:
             raise ValueError(f"steps must be at least 1, not {steps}")
+        if spacing == "reference" or spacing == "reference_quad":
+            if start is not None or end is not None:
+                raise ValueError(f"start, end: spacing {spacing!r} has its own; take 'linspace'")
+            return self.grid_at(self._reference_times(steps, spacing), clean=False)
+        if spacing == "trailing" and end is not None:
+            raise ValueError("end: spacing 'trailing' goes to the clean image; take 'linspace'")
+        ends = self.t_max if start is None else start, self.t_min if end is None else end
+        if not self.t_max >= ends[0] > ends[1] >= self.t_min:
+            raise ValueError(f"start, end must fall, between {self.t_max} and {self.t_min}, not {ends[0]}, {ends[1]}")
+        nodes = steps if end is None else steps + 1
+        return self.grid_at(self._times(nodes, spacing, *ends), clean=end is None)
+
+    def refine(self, grid: Grid, parts: Sequence[int]) -> Grid:
+        """Return ``grid`` with its step i divided into ``parts[i]`` steps, equal in log SNR.
+
+        Raises:
+            ValueError: there are not as many parts as steps, or a divided step has an end of infinite log SNR.
+        """
+        if len(parts) != grid.steps or min(parts) < 1:
+            raise ValueError(f"parts must be one number above 0 for each of {grid.steps} steps, not {list(parts)}")
+        times = []
+        for i, (ends, n) in enumerate(zip(grid.log_snr.unfold(0, 2, 1), parts, strict=True)):
+            if n > 1 and not ends.isfinite().all():
+                raise ValueError(f"parts: step {i} has an end of infinite log SNR and cannot be divided")
+            inner = torch.linspace(ends[0].item(), ends[1].item(), n + 1, dtype=torch.float64)[1:-1]
+            times += [grid.t[i : i + 1], self.time(inner)]
+        clean = bool(grid.sigma[-1] == 0)
+        return self.grid_at(torch.cat(times if clean else [*times, grid.t[-1:]]), clean=clean)
+
+    def _times(self, nodes: int, spacing: Spacing, start: float, end: float) -> Float64[Tensor, " nodes"]:
         linspace = functools.partial(torch.linspace, dtype=torch.float64, device="cpu")
         match spacing:
-            case "trailing":
-                t = linspace(self.t_max, self.t_clean, steps + 1)[:-1]
-                if t[-1] < self.t_min:
-                    raise ValueError(f"steps: {steps} are too many for spacing 'trailing'; take 'log_snr' or fewer")
             case "linspace":
-                t = linspace(self.t_max, self.t_min, steps)
+                return linspace(start, end, nodes)
+            case "quadratic":
+                root = linspace((start - self.t_clean) ** 0.5, (end - self.t_clean) ** 0.5, nodes)
+                t = (self.t_clean + root**2).clamp(end, start)
             case "log_snr":
-                low, high = self.log_snr(linspace(self.t_max, self.t_min, 2)).tolist()
-                t = self.time(linspace(low if math.isfinite(low) else -high, high, steps))
-                t[0] = self.t_max
-            case "reference" | "reference_quad":
-                return self.grid_at(self._reference_times(steps, spacing), clean=False)
-        return self.grid_at(t)
+                low, high = self.log_snr(linspace(start, end, 2)).tolist()
+                t = self.time(linspace(low if math.isfinite(low) else -high, high, nodes))
+            case _:
+                t = linspace(start, self.t_clean, nodes + 1)[:-1]
+                if t[-1] < self.t_min:
+                    raise ValueError(f"steps: {nodes} are too many for spacing 'trailing'; take 'log_snr' or fewer")
+        t[0] = start
+        return t
 
     def grid_at(self, t: Float[Tensor, " n"], clean: bool = True) -> Grid:
         """Return the grid with nodes at the times ``t``, followed by the clean one if ``clean``."""

@@ -3,7 +3,7 @@
 import functools
 import math
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -13,12 +13,15 @@ from torch import Tensor
 from calotype.diffusion.grid import Spacing
 from calotype.diffusion.schedule.base import NoiseSchedule
 
+Outside = Literal["hold", "extend"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Table(NoiseSchedule):
     """A variance-preserving table of ``timesteps`` entries, t = 0..timesteps-1, with log alpha linear in between.
 
-    It is exact at integers; times outside the table are those of its ends.
+    It is exact at integers. Times outside the table are those of its ends; where ``outside="extend"`` is offered, the
+    line through the last two entries goes on instead, as in DPM-Solver's code.
     """
 
     timesteps: int = 1000
@@ -39,20 +42,24 @@ class Table(NoiseSchedule):
     def betas(self) -> Float64[Tensor, " timesteps"]:
         """Return the variances of the single noising steps."""
 
+    def log_alpha(self, t: Float[Tensor, "*s"], outside: Outside = "hold") -> Float[Tensor, "*s"]:
+        """Return the logarithm of alpha."""
+        table, time = _log_alphas(self, t.device), t.double()
+        time = time.clamp(0, self.t_max) if outside == "hold" else time
+        below = time.long().clamp(0, self.timesteps - 2)
+        return torch.lerp(table[below], table[below + 1], time - below).to(t.dtype)
+
     def _marginal(self, t: Float64[Tensor, "*s"]) -> tuple[Float64[Tensor, "*s"], Float64[Tensor, "*s"]]:
-        table = _log_alphas(self, t.device)
-        t = t.clamp(0, self.t_max)
-        below = t.long().clamp(max=self.timesteps - 2)
-        log_alpha = torch.lerp(table[below], table[below + 1], t - below)
+        log_alpha = self.log_alpha(t)
         return log_alpha.exp(), (-torch.expm1(2 * log_alpha)).sqrt()
 
-    def time(self, log_snr: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-        """Return the time at which the log SNR is ``log_snr``, within the table."""
+    def time(self, log_snr: Float[Tensor, "*s"], outside: Outside = "hold") -> Float[Tensor, "*s"]:
+        """Return the time at which the log SNR is ``log_snr``."""
         table = _log_alphas(self, log_snr.device)
         log_alpha = torch.nn.functional.logsigmoid(log_snr.double()) / 2
         below = (torch.searchsorted(-table, -log_alpha, right=True) - 1).clamp(0, self.timesteps - 2)
         t = below + (table[below] - log_alpha) / (table[below] - table[below + 1])
-        return t.clamp(0, self.t_max).to(log_snr.dtype)
+        return (t.clamp(0, self.t_max) if outside == "hold" else t).to(log_snr.dtype)
 
     def network_time(self, t: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
         """Return ``t``: the reference's networks are shown the index."""
@@ -66,7 +73,9 @@ class Table(NoiseSchedule):
         """``make_ddim_timesteps`` of CompVis/latent-diffusion, noisiest first, and its end at t = 0."""
         if spacing == "reference_quad":
             end = math.sqrt(0.8 * self.timesteps)
-            times = [int(root**2) + 1 for root in torch.linspace(0, end, steps, dtype=torch.float64).tolist()]
+            roots = [i * (end / max(1, steps - 1)) for i in range(steps)]  # rounded as numpy does: int() cuts them
+            roots[-1] = end if steps > 1 else 0.0
+            times = [int(root**2) + 1 for root in roots]
         else:
             times = [i + 1 for i in range(0, self.timesteps, max(1, self.timesteps // steps))]
         if times[-1] > self.t_max:
@@ -144,3 +153,22 @@ class Cosine(Table):
         u = torch.arange(self.timesteps + 1, dtype=torch.float64, device="cpu") / self.timesteps
         alpha_bar = ((u + self.offset) / (1 + self.offset) * math.pi / 2).cos() ** 2
         return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(0, 0.999)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Betas(Table):
+    """Betas that are given one by one: the reference's ``given_betas``."""
+
+    values: tuple[float, ...]
+    timesteps: int = field(init=False)
+    kind: Literal["betas"] = "betas"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "timesteps", len(self.values))
+        super().__post_init__()
+        if not all(0 < value < 1 for value in self.values):
+            raise ValueError("values must lie between 0 and 1")
+
+    def betas(self) -> Float64[Tensor, " timesteps"]:
+        """Return the variances of the single noising steps."""
+        return torch.tensor(self.values, dtype=torch.float64, device="cpu")

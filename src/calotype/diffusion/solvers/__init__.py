@@ -2,9 +2,11 @@
 
 from calotype.diffusion.solvers.base import Solver, State
 from calotype.diffusion.solvers.ddim import DDIM
+from calotype.diffusion.solvers.ddpm import DDPM
 from calotype.diffusion.solvers.dpm_solver import DPMSolver
 from calotype.diffusion.solvers.heun import Heun
+from calotype.diffusion.solvers.plms import PLMS
 
-Solvers = DDIM | DPMSolver | Heun
+Solvers = DDIM | DDPM | DPMSolver | Heun | PLMS
 
-__all__ = ["DDIM", "DPMSolver", "Heun", "Solver", "Solvers", "State"]
+__all__ = ["DDIM", "DDPM", "PLMS", "DPMSolver", "Heun", "Solver", "Solvers", "State"]

@@ -16,7 +16,7 @@ from calotype.utils.config import Config
 class State:
     """Where a sampling run is: ``x`` at time ``t``, made with the clean image ``x0`` (x itself before the first step).
 
-    ``history`` is what a multistep solver remembers: its last estimates, the newest first.
+    ``history`` is what the solver remembers of the steps before, in an order of its own.
     """
 
     x: Float[Tensor, "b c h w"]

@@ -1,4 +1,4 @@
-"""DDIM, and DDPM's ancestral sampling with it."""
+"""DDIM."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -18,19 +18,21 @@ class DDIM(Solver):
 
     From level (alpha, sigma) to (alpha', sigma'), with z standard normal noise:
 
-        x' = alpha' x_0 + sqrt(sigma'^2 - s^2) eps + s z
+        x' = alpha' x_0 + sqrt(sigma'^2 - s^2) eps + temperature s z
         s  = eta sigma' sqrt(1 - (alpha sigma' / (alpha' sigma))^2)
 
-    ``eta`` 0 is deterministic, and Euler's method on a flow; ``eta`` 1 draws from q(x' | x, x_0), so on a table's
-    consecutive times it is DDPM (Eq. 6-7, arXiv:2006.11239).
+    ``eta`` 0 is deterministic, and Euler's method on a flow; ``eta`` 1 draws from q(x' | x, x_0), as ``DDPM`` does.
     """
 
     eta: float = 0.0
+    temperature: float = 1.0
     kind: Literal["ddim"] = "ddim"
 
     def __post_init__(self) -> None:
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta must lie in [0, 1], not {self.eta}")
+        if self.temperature < 0:
+            raise ValueError(f"temperature must be at least 0, not {self.temperature}")
 
     def step(self, denoise: Denoise, state: State, grid: Grid, i: int, noise: NoiseSource | None) -> State:
         """Go from node ``i`` to node ``i + 1``.
@@ -43,11 +45,11 @@ class DDIM(Solver):
         if s > 0:
             if noise is None:
                 raise ValueError("eta above 0 adds noise: give solve(..., noise=NoiseSource(seeds))")
-            x = x + s * noise.draw(x.shape[1:], x.dtype, x.device)
+            x = x + self.temperature * s * noise.draw(x.shape[1:], x.dtype, x.device)
         return State(x=x, x0=now.x0, t=grid.t[i + 1])
 
     def deviation(self, grid: Grid, i: int) -> Float64[Tensor, ""]:
-        """Return s, the standard deviation of the noise that the step from node ``i`` adds."""
+        """Return s, the standard deviation of the noise that the step from node ``i`` adds at temperature 1."""
         sigma = grid.sigma[i + 1]
         kept = grid.alpha[i] * sigma / (grid.alpha[i + 1] * grid.sigma[i])
         return self.eta * sigma * (1 - kept**2).clamp(min=0).sqrt()

@@ -1,41 +1,102 @@
-"""DPM-Solver++."""
+"""DPM-Solver and DPM-Solver++."""
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
+
+from torch import Tensor
 
 from calotype.diffusion.denoiser import Denoise
 from calotype.diffusion.grid import Grid
 from calotype.diffusion.noise import NoiseSource
 from calotype.diffusion.solvers.base import Solver, State
+from calotype.diffusion.solvers.exponential import Algorithm, ExponentialSteps, Variant
+
+FEW = 15
+History = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DPMSolver(Solver):
-    """DPM-Solver++, multistep, of order 1 or 2 (Algorithm 2, "2M", arXiv:2211.01095), for any alpha and sigma.
+    """DPM-Solver++ (arXiv:2211.01095) and DPM-Solver (arXiv:2206.00927) of order 1 to 3, for any alpha and sigma.
 
-    With lambda = log(alpha / sigma), h and h_- the steps in lambda from here and to here, x_0- the previous estimate:
+    The arithmetic is that of ``ExponentialSteps``. ``method`` says where the derivatives come from:
 
-        x' = sigma' / sigma x - alpha' (e^-h - 1) D
-        D  = x_0 + h / (2 h_-) (x_0 - x_0-)        order 2;  D = x_0 for order 1
+    - ``multistep``: from estimates at the nodes before. ``DPMSolver()`` is "2M" (Algorithm 2, arXiv:2211.01095):
+      with x_0- and h_- those of the step before, x' = sigma' / sigma x - alpha' (e^-h - 1) D,
+      D = x_0 + h / (2 h_-) (x_0 - x_0-).
+    - ``singlestep``: from estimates at the nodes between. A step of order p spans p intervals of the grid, and what is
+      yielded at the inner nodes is the trial value there. All orders up to ``order`` are used to come out even:
+      3 .. 3, 2, 1 ("DPM-Solver-fast", arXiv:2206.00927).
+    - ``singlestep_fixed``: likewise, with steps of ``order`` as far as they go.
 
-    Order 1 is used where order 2 has no meaning: in the first step, in the step to a clean node (h infinite; x' = D
-    there) and, as in the authors' code, in the last of fewer than 15 steps, where it is steadier.
+    ``variant`` "taylor" keeps phi_2 in steps of order 2 and the second derivative in single steps of order 3; for
+    "dpm_solver" these are phi_1 / 2 and none, which is of the same order. A multistep step of order 3 has the second
+    derivative too: as it is, or, as the authors' code has it, ``curvature`` "half" of it, which leaves it of order 2.
+    ``lower_order_final`` ends a multistep walk of fewer than 15 steps with lower orders, which is steadier. The step
+    from pure noise and that to a clean node, where lambda is infinite, are of order 1.
     """
 
     order: int = 2
+    algorithm: Algorithm = "dpm_solver++"
+    method: Literal["multistep", "singlestep", "singlestep_fixed"] = "multistep"
+    variant: Variant = "dpm_solver"
+    curvature: Literal["whole", "half"] = "whole"
+    lower_order_final: bool = True
     kind: Literal["dpm_solver"] = "dpm_solver"
 
     def __post_init__(self) -> None:
-        if self.order not in (1, 2):
-            raise ValueError(f"order must be 1 or 2, not {self.order}")
+        if self.order not in (1, 2, 3):
+            raise ValueError(f"order must be 1, 2 or 3, not {self.order}")
 
     def step(self, denoise: Denoise, state: State, grid: Grid, i: int, noise: NoiseSource | None) -> State:  # noqa: ARG002
         """Go from node ``i`` to node ``i + 1``; no noise is added."""
-        x0 = denoise(state.x, grid.t[i]).x0
-        h = grid.log_snr.diff() / 2
-        last_of_few = i == grid.steps - 1 and grid.steps < 15
-        data = x0
-        if self.order == 2 and state.history and h[i].isfinite() and not last_of_few:
-            data = x0 + h[i] / (2 * h[i - 1]) * (x0 - state.history[0])
-        x = grid.sigma[i + 1] / grid.sigma[i] * state.x - grid.alpha[i + 1] * (-h[i]).expm1() * data
-        return State(x=x, x0=x0, t=grid.t[i + 1], history=(x0,))
+        now, steps = denoise(state.x, grid.t[i]), ExponentialSteps(grid, self.algorithm, self.variant)
+        if steps.distance(i, i + 1).isinf():
+            return State(x=grid.alpha[i + 1] * now.x0 + grid.sigma[i + 1] * now.eps, x0=now.x0, t=grid.t[i + 1])
+        advance = self._multistep if self.method == "multistep" else self._singlestep
+        x, history = advance(steps, state, i, steps.expanded(now))
+        return State(x=x, x0=now.x0, t=grid.t[i + 1], history=history)
+
+    def orders(self, grid: Grid) -> list[int]:
+        """Return the orders of the single steps through ``grid``; each is also the number of intervals it spans."""
+        whole, rest = divmod(grid.steps, self.order)
+        orders = [self.order] * whole + [rest] * (rest > 0)
+        if self.method == "singlestep" and self.order == 3 and rest == 0:
+            orders[-1:] = [2, 1]
+        if grid.sigma[-1] == 0 and orders[-1] > 1:
+            orders[-1:] = [orders[-1] - 1, 1]
+        if grid.alpha[0] == 0 and orders[0] > 1:
+            orders[:1] = [1, orders[0] - 1]
+        return orders
+
+    def _multistep(self, steps: ExponentialSteps, state: State, i: int, m: Tensor) -> tuple[Tensor, History]:
+        known, count = (m, *state.history)[: self.order], steps.grid.steps
+        order = min(len(known), count - i) if self.lower_order_final and count < FEW else len(known)
+        if order == 1:
+            return steps.to(i, i + 1, state.x, m), known
+        h, before = steps.distance(i, i + 1), steps.distance(i - 1, i)
+        slope = h / before * (m - known[1])
+        if order == 2:
+            return steps.second(i, i + 1, state.x, m, slope), known
+        earlier = steps.distance(i - 2, i - 1)
+        change = slope - h / earlier * (known[1] - known[2])
+        half = h / (before + earlier) * change
+        curvature = 2 * half if self.curvature == "whole" else half
+        return steps.to(i, i + 1, state.x, m, slope + before / (before + earlier) * change, curvature), known
+
+    def _singlestep(self, steps: ExponentialSteps, state: State, i: int, m: Tensor) -> tuple[Tensor, History]:
+        end = next(end for end in accumulate(self.orders(steps.grid)) if end > i)
+        x, *known = (*state.history, m) if state.history else (state.x, m)
+        start, trial = i + 1 - len(known), i + 1 < end
+        h, first = steps.distance(start, i + 1), known[0]
+        slopes = [h / steps.distance(start, start + k) * (known[k] - first) for k in range(1, len(known))]
+        if len(known) == 3 and self.variant == "taylor":
+            r1, r2 = (steps.distance(start, start + k) / h for k in (1, 2))
+            a, b = slopes
+            new = steps.to(start, i + 1, x, first, (r2 * a - r1 * b) / (r2 - r1), 2 * (b - a) / (r2 - r1))
+        elif len(known) == 2 and not trial:
+            new = steps.second(start, i + 1, x, first, *slopes)
+        else:
+            new = steps.to(start, i + 1, x, first, *slopes[-1:])
+        return new, ((x, *known) if trial else ())

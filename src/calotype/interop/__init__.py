@@ -1,0 +1,1 @@
+"""Other people's files: the original's checkpoints and configurations, and diffusers' folders."""
