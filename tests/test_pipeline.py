@@ -112,6 +112,18 @@ def test_guidance_of_one_is_the_condition_alone(model: LatentDiffusion) -> None:
     torch.testing.assert_close(draw(model, [0, 1]), null)
 
 
+def test_guidance_leads_away_from_the_null_or_from_what_is_negative(model: LatentDiffusion) -> None:
+    away = {"caption": ["", ""]}
+    plain = draw(model, [0, 1], caption=CAPTIONS[:2])
+    torch.testing.assert_close(draw(model, [0, 1], caption=CAPTIONS[:2], negative=away, batch_size=1), plain)
+    other = draw(model, [0, 1], caption=CAPTIONS[:2], negative={"caption": CAPTIONS[1:3]})
+    assert (other - plain).abs().max() > 1e-4
+    same = draw(model, [0, 1], caption=CAPTIONS[:2], negative={"caption": CAPTIONS[:2]}, guidance=ct.CFG(7.0))
+    torch.testing.assert_close(same, draw(model, [0, 1], caption=CAPTIONS[:2], guidance=ct.CFG(1.0)))
+    with pytest.raises(UserError, match="caption: give a list"):
+        draw(model, [0, 1], caption=CAPTIONS[:2], negative={"caption": ["one"]})
+
+
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "unknown field": ({"captoin": ["a", "b"]}, r"takes no 'captoin' .*Did you mean 'caption'"),
     "too few values": ({"caption": ["a"]}, "caption: give a list with one value per seed, 2 of them"),

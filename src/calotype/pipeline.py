@@ -1,6 +1,6 @@
 """A trained latent diffusion model, ready to draw: condition, encode, decode, denoise, sample; nothing more."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from calotype.artifact import Artifact, Weights, read_artifact
 from calotype.conditioner import Conditioner, ConditionerConfig, TextEmbedder
 from calotype.data.pixel_format import PixelFormat
-from calotype.diffusion import CFG, Conditioning, Denoise, Denoiser, DPMSolver, NoiseSource, Solver, solve
+from calotype.diffusion import CFG, Conditioning, Denoise, Denoiser, DPMSolver, NoiseSource, Solver, State, solve
 from calotype.diffusion.prediction import Prediction
 from calotype.diffusion.schedule import NoiseSchedule, NoiseSchedules
 from calotype.models import AutoencoderConfig
 from calotype.models.autoencoder import Autoencoder
+from calotype.models.latent_rgb import LatentToRGB
+from calotype.models.tiny_decoder import TinyDecoder, TinyDecoderConfig
 from calotype.models.unet import UNet, UNetConfig
 from calotype.utils.config import from_dict
 from calotype.utils.errors import UserError
@@ -27,11 +29,15 @@ STEPS, GUIDANCE = 20, 3.0
 
 @dataclass(frozen=True)
 class TrainedAutoencoder:
-    """An autoencoder with what it was trained on: its pixel format and image size."""
+    """An autoencoder with what it was trained on: its pixel format and image size.
+
+    ``rgb`` maps normalised latents to colours, where it was measured.
+    """
 
     model: Autoencoder
     pixel_format: PixelFormat
     size: int
+    rgb: LatentToRGB | None = None
 
     @torch.no_grad()
     def reconstruct(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -98,18 +104,28 @@ class LatentDiffusion:
         with torch.no_grad():
             return self.conditioner.embed(fields, count, self.device)
 
-    def denoise(self, count: int, guidance: CFG | None = None, **fields: Sequence[Any]) -> Denoise:
+    def denoise(
+        self,
+        count: int,
+        guidance: CFG | None = None,
+        negative: Mapping[str, Sequence[Any]] | None = None,
+        **fields: Sequence[Any],
+    ) -> Denoise:
         """Return what a solver takes: the denoiser under these fields (one value per image) and guidance.
 
-        Guidance defaults to CFG of 3 where fields are given and the model has a null condition, else to none.
+        Guidance leads away from the model's null condition, or from the fields ``negative`` (a caption of what is not
+        wanted; for Stable Diffusion the embedding of an empty caption). It defaults to CFG of 3 where there are fields
+        and something to lead away from, else to none.
 
         Raises:
             UserError: a field that does not fit, or guidance of a model without a null condition.
         """
         cond = self.condition(count, **fields)
-        guidance = guidance or CFG(GUIDANCE if fields and self.conditioner.has_null else 1.0)
+        guidance = guidance or CFG(GUIDANCE if fields and (negative or self.conditioner.has_null) else 1.0)
         if guidance.scale == 1:
             return self.denoiser.bind(cond)
+        if negative:
+            return guidance(self.denoiser, cond, self.condition(count, **negative))
         with torch.no_grad():
             return guidance(self.denoiser, cond, self.conditioner.embed_null(fields, count, self.device))
 
@@ -153,15 +169,19 @@ class LatentDiffusion:
         steps: int = STEPS,
         solver: Solver | None = None,
         guidance: CFG | None = None,
+        negative: Mapping[str, Sequence[Any]] | None = None,
         size: int | tuple[int, int] | None = None,
         batch_size: int = 32,
         progress: bool = False,
+        watch: Callable[[State], None] | None = None,
         **fields: Any,
     ) -> Float[Tensor, "n c h w"]:
         """Draw one image per seed; ``fields`` hold one value per image (``caption=["a red apple", ...]``).
 
-        Image i depends on seed i (and its own fields) alone, whatever the batch size. Guidance defaults as in
-        ``denoise``, the solver to DPM-Solver++(2M). ``size`` may differ from that of training.
+        Image i depends on seed i (and its own fields) alone, whatever the batch size. Guidance and ``negative`` (one
+        value per image, too) are as in ``denoise``, the solver defaults to DPM-Solver++(2M). ``size`` may differ from
+        that of training.
+        ``watch`` is shown the state of each batch after every step; ``state.x0`` are the latents it expects in the end.
 
         Raises:
             UserError: a field, size or guidance that does not fit.
@@ -169,7 +189,7 @@ class LatentDiffusion:
         seeds = list(seeds)
         if not seeds:
             raise UserError("seeds must name at least one image")
-        for name, values in fields.items():
+        for name, values in (*fields.items(), *(negative or {}).items()):
             if isinstance(values, str) or len(values) != len(seeds):
                 raise UserError(f"{name}: give a list with one value per seed, {len(seeds)} of them")
         solver = solver or DPMSolver()
@@ -180,15 +200,20 @@ class LatentDiffusion:
                 rows = slice(start, start + batch_size)
                 own = seeds[rows]
                 x = self.noise(own, size)
-                denoise = self.denoise(len(own), guidance, **{name: values[rows] for name, values in fields.items()})
+                given, away = (
+                    {name: values[rows] for name, values in each.items()} for each in (fields, negative or {})
+                )
+                denoise = self.denoise(len(own), guidance, away, **given)
                 for state in solve(denoise, x, grid, solver, noise=NoiseSource(own)):
                     x = state.x
                     bar.advance(len(own))
+                    if watch is not None:
+                        watch(state)
                 images.append(self.decode(x).cpu())
         return torch.cat(images)
 
 
-def load(path: Path | str, *, weights: Weights = "ema") -> "LatentDiffusion | TrainedAutoencoder":
+def load(path: Path | str, *, weights: Weights = "ema") -> "LatentDiffusion | TrainedAutoencoder | TinyDecoder":
     """Load what was trained at ``path``: an artifact, a training run or a chain (``calotype run``); needs nothing else.
 
     ``weights="raw"`` takes the last weights instead of their moving average.
@@ -201,6 +226,8 @@ def load(path: Path | str, *, weights: Weights = "ema") -> "LatentDiffusion | Tr
         return load_autoencoder(artifact, weights=weights)
     if artifact.kind == LatentDiffusion.kind:
         return load_latent_diffusion(artifact, weights=weights)
+    if artifact.kind == "tiny_decoder":
+        return build_tiny_decoder(artifact, weights=weights)
     raise UserError(f"{path} holds a {artifact.kind!r}, which this calotype does not know")
 
 
@@ -215,7 +242,21 @@ def build_autoencoder(config: Mapping[str, Any], state: Mapping[str, Tensor]) ->
     _load_state(model, state, "autoencoder")
     model.set_latent_statistics(config["latent"]["shift"], config["latent"]["scale"])
     pixel_format: PixelFormat = from_dict(PixelFormat, config["pixel_format"], where="pixel_format")
-    return TrainedAutoencoder(model.eval().requires_grad_(False), pixel_format, int(config["size"]))
+    rgb = config["latent"].get("rgb")
+    return TrainedAutoencoder(
+        model.eval().requires_grad_(False),
+        pixel_format,
+        int(config["size"]),
+        None if rgb is None else from_dict(LatentToRGB, rgb, where="latent.rgb"),
+    )
+
+
+def build_tiny_decoder(artifact: Artifact, *, weights: Weights = "ema") -> TinyDecoder:
+    """Build the decoder of an artifact of kind ``tiny_decoder``."""
+    config: TinyDecoderConfig = from_dict(TinyDecoderConfig, artifact.config["tiny_decoder"], where="tiny_decoder")
+    decoder = config.build()
+    _load_state(decoder, artifact.weights("tiny_decoder", weights), "tiny decoder")
+    return decoder.eval().requires_grad_(False)
 
 
 def load_latent_diffusion(artifact: Artifact, *, weights: Weights = "ema") -> LatentDiffusion:

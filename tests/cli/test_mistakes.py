@@ -78,6 +78,11 @@ MISTAKES = [
     ("reconstruct {chain} --data {pictures} --out {out} --most 0", "--most must be above 0"),
     ("evaluate {chain} --data {scans}", "has 1 channel of uint16"),
     ("evaluate {chain} --data {pictures} --samples 2", "--samples must be between 3 and"),
+    ("evaluate {chain} --data {pictures} --most 0", "--most must be above 0"),
+    ("evaluate {chain} --data {pictures} --out {chain}", "holds what calotype trained: choose another --out"),
+    ("evaluate {chain} --data {pictures} --out {note}", "is a file: --out is a folder"),
+    ("evaluate {chain} --data {pictures} --lpips-heads {note}", "--lpips-heads needs --vgg16"),
+    ("evaluate {chain} --data {pictures} --inception {out}", "the Inception weights"),
     ("presets more", "Unrecognized options: more"),
 ]
 

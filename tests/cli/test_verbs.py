@@ -119,22 +119,38 @@ def test_reconstruct_gives_back_names_and_depth(
 def test_evaluate_measures_with_protocols(
     trained: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    numbers = tmp_path / "numbers.json"
-    command = ["evaluate", str(trained / "ldm"), "--data", str(scans), "--samples", "4", "--out", str(numbers), *CPU]
+    out = tmp_path / "judged"
+    command = ["evaluate", str(trained / "ldm"), "--data", str(scans), "--samples", "4", "--out", str(out), *CPU]
     assert run(command) == 0
     shown = capsys.readouterr().out
-    metrics = json.loads(numbers.read_text())
-    assert f"PSNR {metrics['reconstruction']['psnr']:.2f} dB" in shown
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert f"{metrics['reconstruction']['psnr']:.2f} dB" in shown
     assert metrics["training conditions"]["kid"]["protocol"].startswith("4 images against the training images (9).")
     assert metrics["unseen images"]["class_agreement"]["n"] == 3
     assert metrics["copies"]["n_samples"] == 4
+    assert "KID-EffLite0 against training images" in (out / "report.html").read_text()
 
 
 def test_evaluate_an_autoencoder(trained: Path, scans: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["evaluate", str(trained / "ae"), "--data", str(scans), *CPU]) == 0
-    (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("reconstruction: PSNR ")
-    assert line.endswith("3 images")
+    first, *table, last = capsys.readouterr().out.splitlines()
+    assert first == f"AutoencoderKL, 1x16x16 to 4x2x2, on 3 held-out images of {scans}"
+    measures = [line.split("  ")[0] for line in table]
+    assert measures[:3] == ["PSNR", "PSNR, worst 5 %", "SSIM"]
+    assert measures[-1] == "rFD and rKID"
+    assert table[-1].endswith("not available for 3 images: they need 6")
+    out = trained / "ae-evaluation"
+    assert last == f"report: {out / 'report.html'}, numbers with their protocols: {out / 'metrics.json'}"
+    assert json.loads((out / "metrics.json").read_text())["latents"]["shape"] == [4, 2, 2]
+
+
+def test_evaluate_on_all_images_of_a_folder(trained: Path, scans: Path, tmp_path: Path) -> None:
+    command = ["evaluate", str(trained / "ae"), "--data", str(scans), "--split", "all", *CPU]
+    for name, options in (("all", ()), ("some", ("--most", "7"))):
+        assert run([*command, *options, "--out", str(tmp_path / name)]) == 0
+    metrics = {path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("*/metrics.json")}
+    assert metrics["all"]["distances"]["EffLite0"]["rfd"]["n"] == 12
+    assert metrics["some"]["reconstruction"]["n"] == 7
 
 
 def test_data_check_lists_what_is_there_and_what_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,6 +51,18 @@ def test_16_bits_resample_like_8_bits_but_finer_and_do_not_wrap():
     assert enlarged[:, 20:].min() > 45_000
 
 
+@pytest.mark.parametrize("dtype", ["int16", "float32"])
+def test_signed_numbers_and_any_channels_resample_alike(dtype):
+    pixels = DRAWS.integers(-20_000, 20_000, (48, 40, 6)).astype(dtype)
+    together = Transform(size=20).apply(pixels)
+    assert together.dtype == dtype
+    for channel in range(6):
+        alone = Transform(size=20).apply(pixels[..., channel : channel + 1])
+        assert np.array_equal(together[..., channel : channel + 1], alone)
+    moved = Transform(size=20).apply((pixels.astype(np.float32) + 25_000).astype(np.uint16))
+    assert np.abs(together.astype(float) + 25_000 - moved).max() <= 1.1
+
+
 def test_random_crop_takes_every_place_and_only_what_is_there():
     pixels = np.broadcast_to(np.arange(6, dtype=np.uint8)[None, :, None], (4, 6, 1))
     transform = Transform(size=4, crop="random")

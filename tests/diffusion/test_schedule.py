@@ -143,7 +143,7 @@ def test_the_reference_grid_keeps_its_stride_its_offset_and_its_end():
 
 
 def test_the_quadratic_reference_grid_is_that_of_numpy_with_its_repetitions():
-    for steps in (1, 2, 5, 21, 41, 200, 961):
+    for steps in (1, 2, 5, 21, 54, 200, 961):
         ours = LDM.grid(steps, "reference_quad").t
         theirs = (np.linspace(0, np.sqrt(1000 * 0.8), steps) ** 2).astype(int) + 1
         assert ours.tolist() == [*theirs[::-1], 0]

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from calotype.evaluation import frechet_distance, kernel_distance
+from calotype.evaluation import frechet_distance, kernel_distance, paired_kernel_distance
 from calotype.utils.errors import UserError
 from calotype.utils.seeds import generator
 
@@ -111,3 +111,41 @@ def test_sets_that_cannot_be_measured_are_refused() -> None:
         kernel_distance(x[:2], x)
     with pytest.raises(UserError, match="not finite"):
         kernel_distance(x, x.index_fill(0, torch.tensor([1]), torch.nan))
+
+
+def likeness(n: int, key: int, noise: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pairs from one distribution, each alike: what the other set has is no more than ``noise`` away."""
+    shared, a, b = (normal(n, 8, name, key) for name in ("shared", "own a", "own b"))
+    return shared + noise * a, shared + noise * b
+
+
+def test_paired_kernel_distance_is_the_plain_double_sum_and_its_jackknife() -> None:
+    a, b = normal(7, 4, 19), normal(7, 4, 20) + 0.5
+
+    def k(p: torch.Tensor, q: torch.Tensor) -> float:
+        return (float(p @ q) / 4 + 1) ** 3
+
+    def plain(a: torch.Tensor, b: torch.Tensor) -> float:
+        pairs = [(i, j) for i in range(len(a)) for j in range(len(a)) if i != j]
+        return sum(k(a[i], a[j]) + k(b[i], b[j]) - k(a[i], b[j]) - k(a[j], b[i]) for i, j in pairs) / len(pairs)
+
+    found = paired_kernel_distance(a, b)
+    assert found.value == pytest.approx(plain(a, b), rel=1e-10)
+    without = torch.tensor(
+        [plain(torch.cat([a[:i], a[i + 1 :]]), torch.cat([b[:i], b[i + 1 :]])) for i in range(7)]
+    ).double()
+    assert found.standard_error == pytest.approx(math.sqrt(6 * float(without.var(correction=0))), rel=1e-5)
+
+
+def test_paired_kernel_distance_is_unbiased_where_pairs_are_alike() -> None:
+    pairs = [likeness(24, key, noise=0.3) for key in range(200)]
+    paired = torch.tensor([paired_kernel_distance(a, b).value for a, b in pairs])
+    as_if_independent = torch.tensor([kernel_distance(a, b).value for a, b in pairs])
+    error = float(paired.std()) / math.sqrt(len(pairs))
+    assert abs(float(paired.mean())) < 3 * error
+    assert float(as_if_independent.mean()) < -20 * error
+
+
+def test_a_set_is_no_distance_from_its_own_copy() -> None:
+    a, _ = likeness(9, 0)
+    assert paired_kernel_distance(a, a).value == pytest.approx(0, abs=1e-12)

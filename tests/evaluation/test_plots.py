@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from calotype.evaluation import histogram, loss_curves
+from calotype.evaluation import histogram, loss_curves, spectra
 from calotype.evaluation.plots import _series, _smoothed
 
 
@@ -70,3 +70,11 @@ def test_histogram_compares_sets() -> None:
     assert count(one, "#2563a8") > 500
     assert count(two, "#d1622b") > 500
     assert pixels(histogram({"none": []}, "distance")).shape[1] == 1600
+
+
+def test_spectra_have_a_curve_for_each_set() -> None:
+    curve = [(0.1, 30.0), (0.5, 1.0), (1.2, 0.01)]
+    two = spectra({"images": curve, "latents": [(0.2, 2.0), (0.9, 0.0), (1.2, 0.7)]})
+    assert count(two, "#2563a8") > 500
+    assert count(two, "#d1622b") > 500
+    assert two == spectra({"images": curve, "latents": [(0.2, 2.0), (1.2, 0.7)]})  # no power has no logarithm

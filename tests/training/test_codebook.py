@@ -27,7 +27,6 @@ def test_idle_codes_go_to_latents_and_the_others_stay() -> None:
     moved = [tuple(code) for code in codes[[0, 2, 3, 5]].tolist()]
     assert set(moved) <= POINTS
     assert len(set(moved)) > 1
-    assert not restarts.taken.any(), "the next look is about what comes after this one"
 
 
 def test_where_they_go_is_a_function_of_the_position_in_the_run() -> None:
@@ -38,9 +37,15 @@ def test_where_they_go_is_a_function_of_the_position_in_the_run() -> None:
     assert not torch.equal(codes[0], codes[2])
 
 
-def test_it_looks_when_an_interval_ends_and_only_if_a_code_is_idle() -> None:
-    assert [seen for seen in range(0, 32, 4) if after(1).due(draws(seen))] == [4, 12, 20, 28]
-    assert not after(*range(6)).due(draws())
+def test_it_looks_at_once_and_then_when_an_interval_ends() -> None:
+    assert [seen for seen in range(0, 32, 4) if after().due(draws(seen))] == [0, 4, 12, 20, 28]
+
+
+def test_a_code_that_was_once_in_use_can_become_idle() -> None:
+    codes, restarts = -torch.ones(6, 2, dtype=torch.float64), after(*range(6))
+    assert restarts.restart(codes, LATENTS, draws()) == 0
+    assert torch.equal(codes, -torch.ones(6, 2, dtype=torch.float64))
+    assert restarts.restart(codes, LATENTS, draws()) == 6
 
 
 def test_two_processes_move_codes_alike(monkeypatch: pytest.MonkeyPatch) -> None:

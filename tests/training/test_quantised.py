@@ -10,7 +10,7 @@ import calotype as ct
 from calotype.artifact import read_artifact
 from calotype.data.latents import LatentLoader
 from calotype.evaluation.reconstruction import psnr
-from calotype.models.quantisers import GumbelQuantizeConfig, VectorQuantizer2Config
+from calotype.models.quantisers import FSQConfig, GumbelQuantizeConfig, QuantiserConfig, VectorQuantizer2Config
 from calotype.models.vq_model import VQModel
 from calotype.pipeline import TrainedAutoencoder
 from calotype.training.autoencoder_recipe import AutoencoderRecipe, AutoencoderRecipeConfig
@@ -117,20 +117,19 @@ def test_diffusion_trains_on_its_latents_and_samples(trained: Path, encoded: Pat
     assert pipeline.sample(seeds=range(2), steps=2).shape == (2, 3, SIZE, SIZE)
 
 
-def test_a_gumbel_quantiser_trains() -> None:
-    """Its draws are its own; nothing counts or moves its codes."""
-    config = replace(
-        quantised_recipe().config, autoencoder=replace(QUANTISED, quantiser=GumbelQuantizeConfig(codes=16))
-    )
+@pytest.mark.parametrize("quantiser", [GumbelQuantizeConfig(codes=16), FSQConfig(levels=(5, 4, 3, 3))])
+def test_other_quantisers_train(quantiser: QuantiserConfig) -> None:
+    """The draws of the one are its own, the other has no loss; nothing moves the codes of either."""
+    config = replace(quantised_recipe().config, autoencoder=replace(QUANTISED, quantiser=quantiser))
     torch.manual_seed(0)
     recipe = AutoencoderRecipe(config, loader(8), loader(8))
     recipe.start(start_session("cpu", "fp32"), BATCH)
     recipe.begin(40)
     assert recipe.auxiliary.keys() == {"discriminator"}
-    before = recipe.model.quantize.codebook.clone()
+    before = {name: parameter.clone() for name, parameter in recipe.model.named_parameters()}
     logs = recipe.step(recipe.train.batch(0, BATCH), Draws(0, 36, BATCH, slice(None)))
     assert {"codebook_loss", "perplexity", "codes_used", "d_weight"} <= logs.keys()
-    assert not torch.equal(recipe.model.quantize.codebook, before)
+    assert all(not torch.equal(parameter, before[name]) for name, parameter in recipe.model.named_parameters())
 
 
 def test_a_loss_fits_its_autoencoder() -> None:

@@ -12,11 +12,12 @@ from calotype.data.latents import LatentLoader
 from calotype.data.loader import Loader
 from calotype.data.transforms import Transform
 from calotype.pipeline import TrainedAutoencoder, load_autoencoder
-from calotype.presets import AutoencoderPreset, DiffusionPreset
+from calotype.presets import AutoencoderPreset, DiffusionPreset, TinyDecoderPreset
 from calotype.training.autoencoder_recipe import AutoencoderRecipe
 from calotype.training.diffusion_recipe import DiffusionRecipe
 from calotype.training.encode import encode_latents, store_key
 from calotype.training.session import Session
+from calotype.training.tiny_decoder_recipe import TinyDecoderRecipe
 from calotype.training.trainer import Trainer, TrainerConfig
 from calotype.utils import distributed
 from calotype.utils.errors import UserError
@@ -60,6 +61,27 @@ def train_diffusion(
     torch.manual_seed(settings.seed)
     recipe = DiffusionRecipe(config, autoencoder, train, held_out)
     return Trainer(replace(settings, ema=preset.ema)).fit(recipe, train)
+
+
+def train_tiny_decoder(
+    preset: TinyDecoderPreset, source: Source, autoencoder: Artifact, settings: TrainerConfig
+) -> Path:
+    """Distil a tiny decoder from an autoencoder, alone or inside a diffusion model; return its last checkpoint.
+
+    Raises:
+        UserError: the artifact holds no autoencoder, or the images are not of its kind.
+    """
+    if "autoencoder" not in autoencoder.config:
+        raise UserError(f"{autoencoder.folder} holds no autoencoder to imitate")
+    first_stage = load_autoencoder(autoencoder)
+    model, pixel_format = first_stage.model, first_stage.pixel_format
+    config = preset.recipe(model.factor, model.latent_channels, pixel_format.channels)
+    train, held_out = (
+        loader(images.in_format(pixel_format), first_stage.size, settings.seed)
+        for images in (source.train, source.held_out)
+    )
+    torch.manual_seed(settings.seed)
+    return Trainer(settings).fit(TinyDecoderRecipe(config, autoencoder, train, held_out), train)
 
 
 def latent_loader(artifact: Artifact, images: ImageSet, folder: Path, seed: int, session: Session) -> LatentLoader:

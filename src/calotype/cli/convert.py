@@ -88,9 +88,12 @@ def _open(model: str, config: str | None, weights: Weights) -> tuple["Model", di
     if config is not None:
         raise UserError(f"--config belongs to a checkpoint of the original, but {path} is a folder")
     if _is_ours(path):
-        from calotype.pipeline import load
+        from calotype.pipeline import LatentDiffusion, TrainedAutoencoder, load
 
-        return load(path, weights=weights), {"copied": str(path)}
+        opened = load(path, weights=weights)
+        if not isinstance(opened, LatentDiffusion | TrainedAutoencoder):
+            raise UserError(f"{path} holds a {type(opened).__name__}, which no other form has a place for")
+        return opened, {"copied": str(path)}
     from calotype.interop.diffusers import load_diffusers
 
     return load_diffusers(path), {"imported": {"folder": path.name, "weights": "raw"}}

@@ -66,7 +66,5 @@ def command(
     if outside:
         print(f"{outside:.2%} of the values in {data} are beyond the range of the training images")
     if clipped:
-        print(
-            f"{clipped / reconstructions.numel():.2%} of the reconstructed values were beyond the range of the format and clipped"
-        )
+        print(f"{clipped / reconstructions.numel():.2%} of the reconstructed values were out of range and clipped")
     print(f"pictures: {out}, originals above reconstructions: {out / 'side_by_side.png'}")

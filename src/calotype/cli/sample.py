@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from calotype.diffusion import State
     from calotype.pipeline import LatentDiffusion
 
 
@@ -17,6 +20,7 @@ def command(
     original: Path | None = None,
     config: str | None = None,
     caption: str | None = None,
+    negative: str | None = None,
     label: Annotated[str | None, tyro.conf.arg(name="class")] = None,
     seeds: str = "0-15",
     steps: int = 20,
@@ -24,6 +28,8 @@ def command(
     size: int | None = None,
     grid: Path | None = None,
     out: Path | None = None,
+    previews: Path | None = None,
+    tiny: Path | None = None,
     columns: int = 8,
     device: str = "auto",
     raw: bool = False,
@@ -38,13 +44,16 @@ def command(
         original: A checkpoint of CompVis/latent-diffusion or Stable Diffusion v1 (.ckpt or .safetensors) instead.
         config: The original's YAML file, or the name of a released model (`calotype presets`).
         caption: What to draw, for models that take captions.
+        negative: What to lead away from, in place of an empty caption.
         label: The class to draw, for models that take classes.
         seeds: Seeds as a list of numbers and ranges: 0-15, 3,7,20-23.
         steps: Steps of the solver, DPM-Solver++(2M).
         guidance: Scale of classifier-free guidance: 1 is off, larger follows the caption more closely (default 3).
         size: Pixels of the images; by default as in training.
         grid: Write all images into this one PNG (default: samples.png if there is no --out).
-        out: Write each image as SEED.png into this folder.
+        out: Write each image into this folder, as SEED.png (or .tif, where PNG does not hold its channels or depth).
+        previews: Also write what the first image looks like after each step into this folder, as STEP.png.
+        tiny: Draw the previews with this tiny decoder (`calotype train tiny-decoder`); without, in coarse colours.
         columns: Images per row of the grid.
         device: Where to compute: auto, cpu, cuda, mps.
         raw: Take the last weights instead of their moving average.
@@ -53,7 +62,7 @@ def command(
     from calotype.diffusion import CFG
     from calotype.training.session import start_session
     from calotype.utils.errors import UserError
-    from calotype.utils.images import image_grid, save_png
+    from calotype.utils.images import image_grid, save_image, save_png
 
     numbers = parse_seeds(seeds)
     if not 1 <= steps <= 1000:
@@ -63,6 +72,8 @@ def command(
         raise UserError(f"--grid writes a PNG: give a name that ends in .png, not {grid.name!r}")
     if guidance is not None and not math.isfinite(guidance):
         raise UserError(f"--guidance must be a number, not {guidance}")
+    if tiny is not None and previews is None:
+        raise UserError("--tiny draws previews: name a folder for them with --previews")
     ldm = _model(model, original, config, "raw" if raw else "ema").to(start_session(device).device)
     fields: dict[str, Any] = {
         name: [value] * len(numbers) for name, value in (("caption", caption), ("class", label)) if value is not None
@@ -73,18 +84,38 @@ def command(
         seeds=numbers,
         steps=steps,
         guidance=None if guidance is None else CFG(guidance),
+        negative=None if negative is None else {"caption": [negative] * len(numbers)},
         size=size,
         progress=True,
+        watch=None if previews is None else _previewer(ldm, previews, tiny, steps),
         **fields,
     )
+    if previews is not None:
+        print(f"previews: {previews}")
     if out is not None:
         for seed, pixels in zip(numbers, ldm.pixel_format.to_file(images)[0], strict=True):
-            save_png(out / f"{seed}.png", pixels)
+            save_image(out / f"{seed}.png", pixels)
         print(f"images: {out}")
     if grid is not None or out is None:
         path = grid or Path("samples.png")
         save_png(path, image_grid(images, columns=min(columns, len(images))))
         print(f"grid: {path}")
+
+
+def _previewer(ldm: "LatentDiffusion", folder: Path, tiny: Path | None, steps: int) -> "Callable[[State], None]":
+    """Return what writes a picture of the first image's expected outcome at each of its steps."""
+    from calotype.tasks.preview import preview, tiny_decoder_for
+    from calotype.utils.images import image_grid, save_png
+
+    decoder = None if tiny is None else tiny_decoder_for(ldm, tiny)
+    numbers = iter(range(1, steps + 1))
+
+    def write(state: "State") -> None:
+        if (number := next(numbers, None)) is not None:
+            picture = preview(ldm, state.x0[:1], decoder)
+            save_png(folder / f"{number:0{len(str(steps))}}.png", image_grid(picture, columns=1, padding=0))
+
+    return write
 
 
 def _model(model: str | None, original: Path | None, config: str | None, weights: Any) -> "LatentDiffusion":

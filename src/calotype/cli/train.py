@@ -32,11 +32,14 @@ def command(
     Then a diffusion model on its latents: calotype train ldm-small --autoencoder runs/ae --data photos/ --out runs/ldm
     --minutes 60
 
+    For live previews (calotype sample --previews), a tiny decoder that imitates it: calotype train tiny-decoder
+    --autoencoder runs/ae --data photos/ --out runs/tiny --minutes 2
+
     Args:
         preset: Name of the preset.
         data: A folder of images, or emoji, emoji:faces ...
         out: The run's folder.
-        autoencoder: The trained autoencoder (diffusion presets only).
+        autoencoder: The trained autoencoder (diffusion and tiny decoder presets).
         size: Pixels of the training squares (autoencoder presets only; by default as in `calotype run`).
         samples: Length of the run in images; or give minutes.
         minutes: Length of the run in minutes, turned into samples once by a short timing. 10 if neither is given.
@@ -50,18 +53,18 @@ def command(
     from calotype.artifact import read_artifact
     from calotype.chain.plan import choose_size
     from calotype.chain.source import open_source
-    from calotype.chain.stages import train_autoencoder, train_diffusion
-    from calotype.cli.values import check_positive, check_seed
-    from calotype.presets import AutoencoderPreset, find_preset
+    from calotype.chain.stages import train_autoencoder, train_diffusion, train_tiny_decoder
+    from calotype.cli.values import check_positive, check_seed, model_folder
+    from calotype.presets import AutoencoderPreset, TinyDecoderPreset, find_preset
     from calotype.training.session import start_session
     from calotype.training.trainer import TrainerConfig
     from calotype.utils.distributed import is_main, process_group
     from calotype.utils.errors import UserError
 
     chosen = find_preset(preset)
-    if chosen.stage == "diffusion" and autoencoder is None:
+    if chosen.stage != "autoencoder" and autoencoder is None:
         raise UserError(f"{preset} trains on latents: name an autoencoder with --autoencoder")
-    if chosen.stage == "diffusion" and (size is not None or vgg16 is not None):
+    if chosen.stage != "autoencoder" and (size is not None or vgg16 is not None):
         raise UserError(
             f"{preset} takes its size from the autoencoder and has no perceptual loss: leave --size and --vgg16 out"
         )
@@ -80,7 +83,10 @@ def command(
         device=device,
         precision=precision,
     )
-    artifact = None if autoencoder is None else read_artifact(autoencoder, kind="autoencoder")
+    artifact = None
+    if autoencoder is not None:
+        kind = "autoencoder" if chosen.stage == "diffusion" else None
+        artifact = read_artifact(model_folder(str(autoencoder)), kind=kind)
     with process_group():
         session = start_session(device, precision)
         source = open_source(data)
@@ -90,6 +96,9 @@ def command(
             pixels, reason = choose_size(source, size, gpu=session.device.type != "cpu")
             log.info(f"{pixels} px: {reason}")
             checkpoint = train_autoencoder(chosen, source, pixels, settings, None if vgg16 is None else str(vgg16))
+        elif isinstance(chosen, TinyDecoderPreset):
+            assert artifact is not None
+            checkpoint = train_tiny_decoder(chosen, source, artifact, settings)
         else:
             assert artifact is not None
             checkpoint = train_diffusion(chosen, source, artifact, out / "latents", settings, session)

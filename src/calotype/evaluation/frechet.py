@@ -84,14 +84,11 @@ def paired_kernel_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"]) -> 
 
     The U-statistic of ``k(a_i, a_j) + k(b_i, b_j) - k(a_i, b_j) - k(a_j, b_i)`` over i != j (Gretton et al., JMLR 13,
     2012, Lemma 6, Eq. 4). ``kernel_distance`` would take such pairs for independent and their likeness for nearness:
-    its expectation is below zero where reconstructions merely resemble their originals. Equal sets are exactly 0 apart.
+    its expectation is below zero where reconstructions merely resemble their originals. Equal sets are 0 apart.
 
     Raises:
         UserError: fewer than 3 images or features that are not finite.
-        ValueError: the sets differ in size.
     """
-    if len(a) != len(b):
-        raise ValueError(f"pairs need sets of one size, not {len(a)} and {len(b)} images")
     a, b = _checked(a, 3), _checked(b, 3)
     n = len(a)
     within = _kernel_sums(a, a) - _kernel_diagonal(a) + _kernel_sums(b, b) - _kernel_diagonal(b)

@@ -33,7 +33,7 @@ class LatentStatistics:
     def __init__(self) -> None:
         self.shape: tuple[int, ...] = ()
         self.n = self.elements = 0
-        self.sums = self.products = self.noise = torch.zeros(())
+        self.origin = self.sums = self.products = self.noise = torch.zeros(())
         self.low = self.high = torch.zeros(())
         self.nats = 0.0
         self.gaussian = False
@@ -49,11 +49,13 @@ class LatentStatistics:
             self.sums, self.noise = torch.zeros_like(low), torch.zeros_like(low)
             self.products = low.new_zeros(len(low), len(low))
             self.low, self.high = low, high
+            self.origin = points[0]  # sums about a value that occurs: nothing cancels, and what is constant stays so
             self.gaussian = isinstance(posterior, DiagonalGaussianDistribution) and not posterior.deterministic
         self.n += len(z)
         self.elements += len(points)
-        self.sums += points.sum(0)
-        self.products += points.T @ points
+        centred = points - self.origin
+        self.sums += centred.sum(0)
+        self.products += centred.T @ centred
         self.noise += noise
         self.low, self.high = torch.minimum(self.low, low), torch.maximum(self.high, high)
         self.nats += float(posterior.kl().detach().cpu().double().sum())
@@ -73,7 +75,7 @@ class LatentStatistics:
         variance, noise = covariance.diagonal().clamp(min=0), self.noise / self.elements
         std = variance.sqrt()
         dead = variance <= DEAD_SIGNAL * (variance + noise) if self.gaussian else std <= DEAD_SPREAD * std.max()
-        columns = {"mean": mean, "std": std, "min": self.low, "max": self.high, "dead": dead}
+        columns = {"mean": self.origin + mean, "std": std, "min": self.low, "max": self.high, "dead": dead}
         if self.gaussian:
             columns["posterior_std"] = noise.sqrt()
         found: dict[str, Any] = {

@@ -9,6 +9,7 @@ from torch import Tensor
 
 HALF = 0.5
 MOST_BANDS = 32
+ROUNDING = 1e-20
 
 
 @lru_cache(maxsize=8)
@@ -73,10 +74,8 @@ class PowerSpectrum:
         The mean over channels, each of which counts the same whatever its scale; a channel that is constant in every
         image counts not at all. None where all are.
         """
-        power = self._varying()
-        energy = power.sum((1, 2))
-        share = power[:, upper_half(*power.shape[1:])].sum(1) / energy
-        return float(share[energy > 0].mean()) if (energy > 0).any() else None
+        power = self._relative()
+        return float(power[:, upper_half(*power.shape[1:])].sum(1).mean()) if len(power) else None
 
     def removed_by_low_pass(self) -> float:
         """Return the mean over images and elements of ``(x - low_pass(x))^2``."""
@@ -88,11 +87,10 @@ class PowerSpectrum:
 
         White noise is 1 everywhere. Frequencies are means over bands; channels count as in ``high_share``.
         """
-        power = self._varying()
-        energy = power.sum((1, 2))
-        if not (energy > 0).any():
+        power = self._relative()
+        if not len(power):
             return []
-        relative = (power[energy > 0] / energy[energy > 0, None, None]).mean(0) * (power[0].numel() - 1)
+        relative = power.mean(0) * (power[0].numel() - 1)
         frequency = radial_frequency(*relative.shape)
         bands = min(MOST_BANDS, *(n for n in relative.shape if n > 1))
         band = (frequency * bands).long()
@@ -100,10 +98,13 @@ class PowerSpectrum:
         members = [band == index for index in range(int(band.max()) + 1)]
         return [(float(frequency[own].mean()), float(relative[own].mean())) for own in members if own.any()]
 
-    def _varying(self) -> Tensor:
-        power = self.power.clone()
+    def _relative(self) -> Float[Tensor, "d h w"]:
+        """Powers without the constant, of the channels that vary by more than rounding, to a sum of 1 in each."""
+        power, total = self.power.clone(), self.power.sum((1, 2))
         power[:, 0, 0] = 0.0
-        return power
+        energy = power.sum((1, 2))
+        varies = energy > ROUNDING * total
+        return power[varies] / energy[varies, None, None]
 
 
 def white_noise_share(height: int, width: int) -> float | None:

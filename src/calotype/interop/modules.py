@@ -11,7 +11,7 @@ SET_BY_THE_CALLER = ("latent_shift", "latent_scale")
 
 
 def build_with(build: Callable[[], M], state: Mapping[str, Tensor]) -> M:
-    """Call ``build`` (of a configuration) for a module whose weights *are* those of ``state`` (in float32): no memory for others, no copy.
+    """Call ``build`` (of a configuration) for a module whose weights *are* those of ``state``, in float32: no copies.
 
     The latent statistics of an autoencoder, which no state dict holds, are zero until they are set.
 

@@ -1,20 +1,35 @@
 """Named configurations, with the number to reproduce and its source where there is one."""
 
+from typing import TypeAlias
+
 from calotype.presets.autoencoders import AUTOENCODERS, AutoencoderPreset
 from calotype.presets.diffusion import DIFFUSION, DiffusionPreset
 from calotype.presets.released import RELEASED
+from calotype.presets.tiny_decoders import TINY_DECODERS, TinyDecoderPreset
 from calotype.utils.errors import UserError, nearest
 
-__all__ = ["AUTOENCODERS", "DIFFUSION", "RELEASED", "AutoencoderPreset", "DiffusionPreset", "find_preset"]
+Preset: TypeAlias = AutoencoderPreset | DiffusionPreset | TinyDecoderPreset
+
+__all__ = [
+    "AUTOENCODERS",
+    "DIFFUSION",
+    "RELEASED",
+    "TINY_DECODERS",
+    "AutoencoderPreset",
+    "DiffusionPreset",
+    "Preset",
+    "TinyDecoderPreset",
+    "find_preset",
+]
 
 
-def find_preset(name: str) -> AutoencoderPreset | DiffusionPreset:
+def find_preset(name: str) -> Preset:
     """Return the preset called ``name`` to train by.
 
     Raises:
         UserError: there is none; names the nearest.
     """
-    every: dict[str, AutoencoderPreset | DiffusionPreset] = {**AUTOENCODERS, **DIFFUSION}
+    every: dict[str, Preset] = {**AUTOENCODERS, **DIFFUSION, **TINY_DECODERS}
     if name in RELEASED and name not in every:
         raise UserError(
             f"{name} names released weights, not a preset to train by; `calotype presets {name}` tells more"

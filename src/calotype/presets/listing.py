@@ -1,17 +1,25 @@
 """The presets as text."""
 
 import json
+from collections.abc import Mapping
 
 from calotype.presets.autoencoders import AUTOENCODERS, AutoencoderPreset
 from calotype.presets.diffusion import DIFFUSION, DiffusionPreset
 from calotype.presets.released import RELEASED, ReleasedModel
+from calotype.presets.tiny_decoders import TINY_DECODERS, TinyDecoderPreset
 from calotype.utils.config import to_dict
 from calotype.utils.errors import UserError, nearest
+
+TRAINED: tuple[Mapping[str, AutoencoderPreset | DiffusionPreset | TinyDecoderPreset], ...] = (
+    AUTOENCODERS,
+    DIFFUSION,
+    TINY_DECODERS,
+)
 
 
 def preset_lines() -> list[str]:
     """Return the tables: what can be trained, and whose original weights can be opened."""
-    presets: list[AutoencoderPreset | DiffusionPreset] = [*AUTOENCODERS.values(), *DIFFUSION.values()]
+    presets = [row for table in TRAINED for row in table.values()]
     trained = [(row.name, row.stage, row.summary, row.reproduces) for row in presets]
     released = [(row.name, f"{row.parameters / 1e6:.1f} M", row.summary, row.published) for row in RELEASED.values()]
     return [
@@ -33,17 +41,20 @@ def preset_details(name: str) -> list[str]:
     Raises:
         UserError: there is none; names the nearest.
     """
-    found = [row for row in (AUTOENCODERS.get(name), DIFFUSION.get(name), RELEASED.get(name)) if row is not None]
+    tables = (*TRAINED, RELEASED)
+    found = [row for table in tables if (row := table.get(name)) is not None]
     if not found:
-        hint = nearest(name, [*AUTOENCODERS, *DIFFUSION, *RELEASED])
+        hint = nearest(name, [each for table in tables for each in table])
         raise UserError(f"unknown preset {name!r}.{hint} `calotype presets` lists them")
     return "\n\n".join("\n".join(_details(row)) for row in found).splitlines()
 
 
-def _details(row: AutoencoderPreset | DiffusionPreset | ReleasedModel) -> list[str]:
+def _details(row: AutoencoderPreset | DiffusionPreset | TinyDecoderPreset | ReleasedModel) -> list[str]:
     if isinstance(row, ReleasedModel):
         return _released_details(row)
-    lines = [f"{row.name}: {row.summary}", f"train: calotype train {row.name} --data PHOTOS --out runs/{row.name}"]
+    needs = "" if isinstance(row, AutoencoderPreset) else " --autoencoder RUN"
+    train = f"train: calotype train {row.name}{needs} --data PHOTOS --out runs/{row.name}"
+    lines = [f"{row.name}: {row.summary}", train]
     if row.reproduces:
         lines.append(f"numbers: {row.reproduces}")
     if isinstance(row, AutoencoderPreset):

@@ -39,14 +39,16 @@ PREVIEWS = 12
 class AutoencoderRecipeConfig(Config):
     """An autoencoder, its loss and its optimisers. A loss with a KL fits a posterior, one with codes a quantiser.
 
-    ``disc_from`` is the share of the run after which the discriminator joins (1: never); once the run's length is known
-    it sets the loss's ``disc_start``. A codebook's idle codes start again every ``restart_codes_every`` samples (0:
+    ``disc_from`` is the share of the run after which the discriminator joins (1: never), ``disc_ramp`` the share over
+    which the autoencoder comes to feel it; once the run's length is known they set the loss's ``disc_start`` and
+    ``disc_ramp``. A codebook's idle codes start again every ``restart_codes_every`` samples (0:
     never).
     """
 
     autoencoder: Annotated[AutoencoderKLConfig | VQModelConfig, Field(discriminator="kind")]
     loss: AutoencoderLossConfig
     disc_from: float = 1.0
+    disc_ramp: float = 0.0
     restart_codes_every: int = 500
     optimiser: OptimiserConfig = OptimiserConfig(learning_rate=1e-3)
     discriminator_optimiser: OptimiserConfig = OptimiserConfig(learning_rate=4e-4, betas=(0.5, 0.9))
@@ -54,6 +56,8 @@ class AutoencoderRecipeConfig(Config):
     def __post_init__(self) -> None:
         if self.restart_codes_every < 0:
             raise ValueError(f"restart_codes_every must not be negative: {self.restart_codes_every}")
+        if not 0 <= self.disc_ramp <= 1:
+            raise ValueError(f"disc_ramp must be between 0 and 1, not {self.disc_ramp}")
         if isinstance(self.autoencoder, VQModelConfig) == isinstance(self.loss, LPIPSWithDiscriminatorConfig):
             raise ValueError(f"loss {self.loss.kind} does not fit autoencoder {self.autoencoder.kind}")
 
@@ -75,6 +79,8 @@ class AutoencoderRecipe(Recipe):
         self.averaged = {"autoencoder": self.model}
         self.latent_training = _latent_training(self.model, self.loss, config.restart_codes_every)
         self.auxiliary = {"discriminator": self.loss.discriminator, **self.latent_training.auxiliary}
+        if self.loss.lecam is not None:
+            self.auxiliary["lecam"] = self.loss.lecam
         self.late_from = config.disc_from
 
     def start(self, session: Session, batch_size: int) -> None:  # noqa: ARG002
@@ -94,8 +100,9 @@ class AutoencoderRecipe(Recipe):
         }
 
     def begin(self, total: int) -> None:
-        """Fix the sample at which the discriminator joins."""
-        self.loss.config = replace(self.loss.config, disc_start=round(self.config.disc_from * total))
+        """Fix the samples at which the discriminator joins and has its full weight."""
+        start, ramp = (round(share * total) for share in (self.config.disc_from, self.config.disc_ramp))
+        self.loss.config = replace(self.loss.config, disc_start=start, disc_ramp=ramp)
 
     def step(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """Reconstruct once; update the autoencoder and, once it has joined, the discriminator from the same images.
@@ -115,7 +122,10 @@ class AutoencoderRecipe(Recipe):
         total = terms.nll + latent_loss.detach()
         check_finite(torch.stack([total, terms.generator_loss]), "the autoencoder's loss")
         self.optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward([reconstructions, latent_loss], [terms.gradient, torch.ones_like(latent_loss)])
+        outputs, gradients = [reconstructions], [terms.gradient]
+        if latent_loss.requires_grad:
+            outputs, gradients = [*outputs, latent_loss], [*gradients, torch.ones_like(latent_loss)]
+        torch.autograd.backward(outputs, gradients)
         norm = check_gradients(self.optimiser, self.config.optimiser.clip, "the autoencoder")
         logs = {"loss": total, "reconstruction": terms.reconstruction_loss, "perceptual": terms.perceptual_loss}
         logs |= latent_logs | {"gradient_norm": norm}
@@ -128,6 +138,8 @@ class AutoencoderRecipe(Recipe):
             (terms.disc_factor * disc_loss).backward()
             check_gradients(self.discriminator_optimiser, self.config.discriminator_optimiser.clip, "the discriminator")
             self.discriminator_optimiser.step()
+            if self.loss.lecam is not None:
+                self.loss.lecam.update(*(distributed.average(logits[key]) for key in ("logits_real", "logits_fake")))
             logs |= {"disc_loss": disc_loss.detach(), "d_weight": terms.adaptive_weight, **logits}
             logs |= {"generator_loss": terms.generator_loss}
         self.optimiser.step()

@@ -30,13 +30,15 @@ class CodeRestarts(nn.Module):
         self.taken |= taken
 
     def due(self, draws: Draws) -> bool:
-        """Return whether this step is the one to look, and there is a code that nothing has taken."""
-        look = (draws.seen + draws.count) // self.every > draws.seen // self.every
-        return look and not bool(self.taken.all())
+        """Return whether it is time to look: after the first step, and whenever an interval ends."""
+        return draws.seen == 0 or (draws.seen + draws.count) // self.every > draws.seen // self.every
 
     @torch.no_grad()
     def restart(self, codebook: Float[Tensor, "n c"], latents: Float[Tensor, "b c h w"], draws: Draws) -> Tensor:
-        """Move idle codes to latents of the global batch, of which ``latents`` are this process's; return how many."""
+        """Move idle codes to latents of the global batch, of which ``latents`` are this process's; return how many.
+
+        What has been taken is forgotten: the next look is about what comes after this one.
+        """
         idle = (~self.taken).nonzero()[:, 0]
         points = rearrange(latents, "b c h w -> (b h w) c")
         per_image = latents.shape[2] * latents.shape[3]

@@ -24,6 +24,7 @@ from calotype.training.draws import Draws
 from calotype.utils import distributed
 
 Logs = dict[str, Tensor]
+COUNTED = 2**20
 
 
 class LatentTraining(ABC):
@@ -72,13 +73,16 @@ class PosteriorTraining(LatentTraining):
 
 
 class CodebookTraining(LatentTraining):
-    """Latents are codes; the quantiser's loss moves latents and codes together, and idle codes start again."""
+    """Latents are codes; the quantiser's loss moves latents and codes together, and idle codes start again.
+
+    The use of more than ``COUNTED`` codes is not counted.
+    """
 
     def __init__(self, model: VQModel, loss: VQLPIPSWithDiscriminator, restart_every: int) -> None:
         self.model, self.weights = model, loss
         quantiser = model.quantize
-        self.codes = len(quantiser.codebook)
-        by_number = isinstance(quantiser, VectorQuantizer2) and quantiser.config.remap is None
+        self.codes = quantiser.codes
+        by_number = isinstance(quantiser, VectorQuantizer2) and quantiser.used is None
         self.restarts = CodeRestarts(self.codes, restart_every) if by_number and restart_every else None
         self.auxiliary = {} if self.restarts is None else {"restarts": self.restarts}
 
@@ -92,6 +96,8 @@ class CodebookTraining(LatentTraining):
 
     def after_step(self, latents: Quantised, images: Float[Tensor, "b c h w"], draws: Draws) -> Logs:
         """Tell how the codes are used; when it is time, give those that are not a new start."""
+        if self.codes > COUNTED:
+            return {}
         frequencies = distributed.average(code_frequencies(latents.indices, self.codes))
         evenness, used = perplexity(frequencies)
         logs = {"perplexity": evenness, "codes_used": used.float()}
@@ -101,11 +107,15 @@ class CodebookTraining(LatentTraining):
         if self.restarts.due(draws):
             with torch.no_grad():
                 here = self.model.encode(images).mode()
-            logs["codes_restarted"] = self.restarts.restart(self.model.quantize.codebook, here, draws)
+            quantiser = self.model.quantize
+            assert isinstance(quantiser, VectorQuantizer2)
+            logs["codes_restarted"] = self.restarts.restart(quantiser.codebook, here, draws)
         return logs
 
     def validate(self, latents: Sequence[Quantised]) -> dict[str, float]:
         """Return how evenly the codes are used, and how many of them."""
+        if self.codes > COUNTED:
+            return {}
         indices = torch.cat([each.indices.flatten() for each in latents])
         evenness, used = measure_perplexity(indices, self.codes)
         return {"perplexity": evenness.item(), "codes_used": float(used)}

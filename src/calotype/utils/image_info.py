@@ -3,6 +3,7 @@
 import contextlib
 import math
 import struct
+import tokenize
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ DECODER_ERRORS = (
     RuntimeError,
     struct.error,
     zlib.error,
+    tokenize.TokenError,
     Image.DecompressionBombError,
     Warning,
 )

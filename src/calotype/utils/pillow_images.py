@@ -65,13 +65,15 @@ def load_picture(path: Path | str, background: tuple[int, int, int], max_pixels:
 @contextlib.contextmanager
 def _opened(path: Path | str, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
     """Open ``path`` and refuse it by its header."""
-    try:
-        opened = Image.open(path, formats=FORMATS)
-    except UnidentifiedImageError:
-        if is_tiff(path):
-            raise ImageError(path, MISSING) from None
-        raise
-    with opened as image:
+    with contextlib.ExitStack() as stack:
+        # By its name, Pillow would map an uncompressed file into memory, and garble TIFFs that lie on their side.
+        file = stack.enter_context(Path(path).open("rb"))
+        try:
+            image = stack.enter_context(Image.open(file, formats=FORMATS))
+        except UnidentifiedImageError:
+            if is_tiff(path):
+                raise ImageError(path, MISSING) from None
+            raise
         check_extent(path, *image.size, max_pixels)
         if image.mode in ("I", "F") or (image.format == "TIFF" and ";16" in _raw_mode(image) and image.mode == "RGB"):
             raise ImageError(path, MISSING)

@@ -2,9 +2,9 @@
 
 from calotype import __version__
 from calotype.conditioner import TextEmbedderConfig
-from calotype.interop.diffusers.latents import scaling_factor
 from calotype.interop.diffusers.parts import Parts
 from calotype.interop.diffusers.unet_layouts import UNET_CONDITION
+from calotype.interop.latents import scaling_factor
 from calotype.models.autoencoder import AutoencoderKL
 from calotype.pipeline import LatentDiffusion
 

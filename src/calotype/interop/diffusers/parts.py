@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from calotype.conditioner.embedders.pass_through import PassThroughConfig
 from calotype.diffusion.schedule import Flow
 from calotype.interop.diffusers.autoencoder_config import autoencoder_config_to_diffusers
-from calotype.interop.diffusers.latents import fold_statistics, scaling_factor
 from calotype.interop.diffusers.layout import refuse
 from calotype.interop.diffusers.scheduler_config import scheduler_to_diffusers
 from calotype.interop.diffusers.unet_config import unet_config_to_diffusers
 from calotype.interop.diffusers.unet_layouts import UNET
 from calotype.interop.diffusers.weights import autoencoder_to_diffusers, unet_to_diffusers
+from calotype.interop.latents import fold_statistics, scaling_factor
 from calotype.models.autoencoder import Autoencoder, AutoencoderKL, ConvolutionalAutoencoder, IdentityAutoencoder
 from calotype.models.unet import UNet
 from calotype.pipeline import LatentDiffusion

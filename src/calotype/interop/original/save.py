@@ -14,7 +14,7 @@ from calotype.conditioner.embedders.spatial_rescaler import SpatialRescalerConfi
 from calotype.diffusion.objectives import Objective
 from calotype.diffusion.prediction import Prediction
 from calotype.diffusion.schedule import Cosine, Linear, NoiseSchedule, ScaledLinear, Sqrt
-from calotype.interop.diffusers.latents import fold_statistics, scaling_factor
+from calotype.interop.latents import fold_statistics, scaling_factor
 from calotype.interop.original.buffers import schedule_buffers
 from calotype.interop.original.config import OriginalConfig, OriginalDiffusion, TableSchedule
 from calotype.interop.original.keys import CONDITION, FIRST_STAGE, NETWORK, prefixed
