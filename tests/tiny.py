@@ -27,14 +27,18 @@ from calotype.losses import (
 )
 from calotype.models.autoencoder import AutoencoderKLConfig
 from calotype.models.quantisers import VectorQuantizer2Config
+from calotype.models.tiny_decoder import TinyDecoderConfig
 from calotype.models.unet import UNetConfig
 from calotype.models.vq_model import VQModelConfig
 from calotype.training.autoencoder_recipe import AutoencoderRecipe, AutoencoderRecipeConfig
+from calotype.training.codebook import CodeAverageConfig, CodebookConfig
 from calotype.training.diffusion_recipe import DiffusionRecipe, DiffusionRecipeConfig
 from calotype.training.encode import encode_latents, latent_statistics
 from calotype.training.logs import read_metrics
 from calotype.training.optimiser import OptimiserConfig
+from calotype.training.regularisers import DecoderNoiseConfig, EquivarianceConfig
 from calotype.training.session import start_session
+from calotype.training.tiny_decoder_recipe import TinyDecoderRecipe, TinyDecoderRecipeConfig
 from calotype.training.trainer import TrainerConfig
 from calotype.utils.config import to_dict
 from calotype.utils.files import digest
@@ -74,6 +78,7 @@ NETWORK = UNetConfig(
     dropout=0.1,
 )
 STEADY = OptimiserConfig(learning_rate=2e-3, warmup_samples=8)
+AVERAGED = CodebookConfig(average=CodeAverageConfig(decay=0.9), restart_every=2 * BATCH)
 LEARNED = {
     "schedule": ScaledLinear(timesteps=50),
     "objective": Objective(elbo_weight=0.1, log_variance=LogVarianceConfig(init=0.2)),
@@ -150,17 +155,31 @@ def autoencoder_recipe(*, weights: int = 0, disc_from: float = 0.3, count: int =
     return AutoencoderRecipe(config, loader(count, flip=True), loader(4, first=count))
 
 
-def quantised_recipe(*, weights: int = 0, disc_from: float = 0.3) -> AutoencoderRecipe:
-    """The same with a codebook, whose idle codes start again after every second step."""
+def quantised_recipe(
+    *, weights: int = 0, disc_from: float = 0.3, codebook: CodebookConfig = AVERAGED
+) -> AutoencoderRecipe:
+    """The same with a codebook of averages that begin at k-means; idle codes start again after every second step."""
     torch.manual_seed(weights)
     config = AutoencoderRecipeConfig(
         autoencoder=QUANTISED,
         loss=VQLPIPSWithDiscriminatorConfig(discriminator=DISCRIMINATOR, perceptual=NoPerceptualConfig(), disc_start=0),
         disc_from=disc_from,
-        restart_codes_every=2 * BATCH,
+        codebook=codebook,
         optimiser=STEADY,
         discriminator_optimiser=STEADY,
     )
+    return AutoencoderRecipe(config, loader(flip=True), loader(4, first=12))
+
+
+def regularised_recipe(*, weights: int = 0) -> AutoencoderRecipe:
+    """The first with latents that are turned and noisy on their way to the decoder, and a learned log-variance."""
+    config = replace(
+        autoencoder_recipe().config,
+        equivariance=EquivarianceConfig(),
+        decoder_noise=DecoderNoiseConfig(),
+        learn_logvar=True,
+    )
+    torch.manual_seed(weights)
     return AutoencoderRecipe(config, loader(flip=True), loader(4, first=12))
 
 
@@ -202,6 +221,14 @@ def diffusion_recipe(
         **changes,
     )
     return DiffusionRecipe(config, read_artifact(folder), latent_loader(folder), latent_loader(folder, 4, first=12))
+
+
+def tiny_decoder_recipe(folder: Path, *, weights: int = 0, **changes: Any) -> TinyDecoderRecipe:
+    """A recipe that imitates the autoencoder in ``folder``; ``weights`` seeds the initial weights."""
+    torch.manual_seed(weights)
+    decoder = TinyDecoderConfig(widths=(16,), blocks=1)
+    config = TinyDecoderRecipeConfig(decoder=decoder, optimiser=STEADY, **changes)
+    return TinyDecoderRecipe(config, read_artifact(folder), loader(12, flip=True), loader(4, first=12))
 
 
 def tensor_files(checkpoint: Path) -> Iterator[tuple[str, bytes]]:

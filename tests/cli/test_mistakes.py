@@ -62,6 +62,9 @@ MISTAKES = [
         "train ldm-base --data {pictures} --out {out} --autoencoder {chain}/autoencoder",
         "of a multiple of 64 px, not 32",
     ),
+    ("train tiny-decoder --data {pictures} --out {out}", "name an autoencoder with --autoencoder"),
+    ("train tiny-decoder --data {pictures} --out {out} --autoencoder {chain} --size 64", "leave --size"),
+    ("train tiny-decoder --data {scans} --out {out} --autoencoder {chain}", "has 1 channel of uint16"),
     ("latents {pictures} --autoencoder {empty} --out {out}", "holds nothing that calotype trained"),
     ("latents {scans} --autoencoder {chain}/autoencoder --out {out}", "was trained on 3 channels of uint8"),
     ("sample {out} --seeds 0", "does not exist"),
@@ -72,6 +75,8 @@ MISTAKES = [
     ("sample {chain} --steps 0 --grid {grid}", "--steps must be between 1 and 1000"),
     ("sample {chain} --columns 0 --grid {grid}", "--columns must be above 0"),
     ("sample {chain} --guidance nan --grid {grid}", "--guidance must be a number"),
+    ("sample {chain} --tiny {chain} --grid {grid}", "name a folder for them with --previews"),
+    ("sample {chain} --previews {out} --tiny {chain} --grid {grid}", "a tiny decoder is needed here"),
     ("sample {chain} --grid {out}.jpg", "ends in .png"),
     ("sample {chain} --seeds 0 --steps 1 --grid {note}/grid.png", "cannot write"),
     ("reconstruct {chain} --data {scans} --out {out}", "has 1 channel of uint16"),
@@ -83,7 +88,8 @@ MISTAKES = [
     ("evaluate {chain} --data {pictures} --out {note}", "is a file: --out is a folder"),
     ("evaluate {chain} --data {pictures} --lpips-heads {note}", "--lpips-heads needs --vgg16"),
     ("evaluate {chain} --data {pictures} --inception {out}", "the Inception weights"),
-    ("presets more", "Unrecognized options: more"),
+    ("presets more", "unknown preset 'more'"),
+    ("presets kl-f8 more", "Unrecognized options: more"),
 ]
 
 

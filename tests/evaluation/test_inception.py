@@ -54,6 +54,14 @@ def test_features_are_those_of_torch_fidelity(network: InceptionFeatures) -> Non
     assert float(features.mean()) == pytest.approx(0.51817387, abs=1e-6)
 
 
+def test_images_are_rounded_to_8_bits_and_clipped(network: InceptionFeatures) -> None:
+    levels = torch.tensor([[0.0, 255.0, 17.0], [100.0, 128.0, 3.0]]).expand(1, 3, 2, 3)
+    between = levels / 127.5 - 1 + torch.tensor([-1.0, 1.0, 0.0031])  # 0.0031 is 0.4 of a level
+    assert torch.equal(
+        network(between), network(torch.tensor([[0, 255, 17], [0, 255, 3]]).expand(1, 3, 2, 3) / 127.5 - 1)
+    )
+
+
 def test_keys_and_shapes_are_those_of_the_published_file() -> None:
     shapes = {name: tuple(value.shape) for name, value in InceptionV3().state_dict().items()}
     assert len(shapes) == 566

@@ -66,6 +66,8 @@ def test_constant_channels_have_no_correlation() -> None:
     assert found["matrix"][0][0] == pytest.approx(1)
     assert found["matrix"][0][1] is None
     assert found["largest"] is None
+    far = torch.full((9, 2, 16, 16), 1234.567)
+    assert [row["std"] for row in summary(*map(DiracDistribution, far.split(4)))["channels"]] == [0, 0]
     same = summary(DiracDistribution(torch.cat([z[:, :1], -2 * z[:, :1]], dim=1)))["correlation"]
     assert same["largest"] == pytest.approx(1)
 

@@ -213,3 +213,11 @@ def test_half_precision_and_double_stay_what_they_are(randomised) -> None:
         network = SMALL.build().to(dtype)
         x: Tensor = torch.randn(1, 3, 8, 8, dtype=dtype)
         assert network(x, torch.tensor([0.5])).dtype == dtype
+
+
+def test_logits_of_codes_at_every_position() -> None:
+    network = UNetConfig(in_channels=3, out_channels=3, channels=32, channel_multipliers=(1, 2), codes=11).build()
+    assert network(torch.randn(2, 3, 8, 8), torch.zeros(2)).shape == (2, 11, 8, 8)
+    assert {"id_predictor.1.weight", "out.2.weight"} <= network.state_dict().keys()
+    with pytest.raises(ValueError, match="codes"):
+        UNetConfig(in_channels=3, out_channels=3, codes=11, space_to_depth=2)

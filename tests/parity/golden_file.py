@@ -51,11 +51,31 @@ def differences(golden: Golden, found: dict[str, Tensor]) -> list[str]:
             if not torch.equal(actual.to(expected.dtype), expected):
                 lines.append(f"{name}: other integers")
         else:
-            counted = _counted(golden, name, expected)
-            error, allowed = _error(actual[counted], expected[counted]), _allowed(golden, name)
+            error, allowed = error_of(golden, name, actual), _allowed(golden, name)
             if not error <= allowed:
                 lines.append(f"{name}: differs by {error:.3g}, allowed {allowed:.3g}")
     return lines
+
+
+def relative_errors(golden: Golden, found: dict[str, Tensor]) -> dict[str, tuple[float, float]]:
+    """Return, for each output of real numbers, its largest error and what is allowed, relative to what it is judged by.
+
+    That is the largest magnitude of the output, or of the group that the tolerance names.
+    """
+    return {
+        name: tuple(
+            value / _largest(golden, name) for value in (error_of(golden, name, found[name]), _allowed(golden, name))
+        )
+        for name, expected in golden.outputs.items()
+        if expected.is_floating_point() and _largest(golden, name) > 0
+    }
+
+
+def error_of(golden: Golden, name: str, actual: Tensor) -> float:
+    """Return the largest absolute difference of those elements of an output that count."""
+    expected = golden.outputs[name]
+    counted = _counted(golden, name, expected)
+    return _error(torch.as_tensor(actual).detach()[counted], expected[counted])
 
 
 def _error(actual: Tensor, expected: Tensor) -> float:
@@ -66,15 +86,27 @@ def _error(actual: Tensor, expected: Tensor) -> float:
 
 def _allowed(golden: Golden, name: str) -> float:
     """Return the absolute difference allowed: relative to max |out|, or as the most specific matching override says."""
-    tolerance = golden.sidecar["tolerance"]
-    fitting = [pattern for pattern in tolerance.get("overrides", {}) if fnmatch.fnmatchcase(f"out.{name}", pattern)]
-    rule = tolerance["overrides"][max(fitting, key=len)] if fitting else {}
+    rule = _rule(golden, name)
     if "absolute" in rule and "relative" not in rule:
         return rule["absolute"]
-    group = rule.get("relative_to_largest_of", f"out.{name}")
-    outputs = [tensor for other, tensor in golden.outputs.items() if fnmatch.fnmatchcase(f"out.{other}", group)]
-    relative = rule.get("relative", tolerance["relative"]) * max(_scale(tensor) for tensor in outputs)
+    relative = rule.get("relative", golden.sidecar["tolerance"]["relative"]) * _largest(golden, name)
     return max(relative, rule.get("absolute", 0.0))
+
+
+def _rule(golden: Golden, name: str) -> dict[str, Any]:
+    overrides = golden.sidecar["tolerance"].get("overrides", {})
+    fitting = [pattern for pattern in overrides if fnmatch.fnmatchcase(f"out.{name}", pattern)]
+    return overrides[max(fitting, key=len)] if fitting else {}
+
+
+def _largest(golden: Golden, name: str) -> float:
+    group = _rule(golden, name).get("relative_to_largest_of", f"out.{name}")
+    outputs = [
+        tensor
+        for other, tensor in golden.outputs.items()
+        if other == name or fnmatch.fnmatchcase(f"out.{other}", group)
+    ]
+    return max(_scale(tensor) for tensor in outputs)
 
 
 def _counted(golden: Golden, name: str, output: Tensor) -> Tensor:

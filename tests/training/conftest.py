@@ -36,8 +36,12 @@ def make_recipe(encoded: Path) -> MakeRecipe:
                 return tiny.autoencoder_recipe(**options)
             case "quantised":
                 return tiny.quantised_recipe(**options)
+            case "regularised":
+                return tiny.regularised_recipe(**options)
             case "log_variance":
                 return tiny.diffusion_recipe(encoded, **tiny.LEARNED, **options)
+            case "tiny_decoder":
+                return tiny.tiny_decoder_recipe(encoded, **options)
             case _:
                 return tiny.diffusion_recipe(encoded, **options)
 

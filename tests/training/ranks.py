@@ -15,9 +15,10 @@ from calotype.training.interrupt import Interrupted
 from calotype.training.recipe import Recipe
 from calotype.training.trainer import Trainer, TrainingError
 from calotype.utils import distributed
-from tiny import LEARNED, Wrapped, autoencoder_recipe, diffusion_recipe, quantised_recipe, settings
+from tiny import LEARNED, Wrapped, autoencoder_recipe, diffusion_recipe, quantised_recipe, regularised_recipe, settings
 
-KINDS = ("autoencoder", "quantised", "diffusion", "log_variance")
+GAN_KINDS = ("autoencoder", "quantised", "regularised")
+KINDS = (*GAN_KINDS, "diffusion", "log_variance")
 
 
 class OnTheSecond(Wrapped):
@@ -34,10 +35,11 @@ class OnTheSecond(Wrapped):
 
 def precise(kind: str, encoded: Path) -> Recipe:
     """The recipe of a kind in float64, without dropout."""
-    if kind in ("autoencoder", "quantised"):
-        recipe = autoencoder_recipe(kl_weight=1e-2) if kind == "autoencoder" else quantised_recipe()
-        recipe.model.double()
-        recipe.loss.double()
+    if kind in GAN_KINDS:
+        made = {"quantised": quantised_recipe, "regularised": regularised_recipe}
+        recipe = made[kind]() if kind in made else autoencoder_recipe(kl_weight=1e-2)
+        for module in (recipe.model, recipe.loss, *recipe.latent_training.auxiliary.values()):
+            module.double()
         return recipe
     recipe = diffusion_recipe(encoded, dropout=0.0, **(LEARNED if kind == "log_variance" else {}))
     for module in (*recipe.averaged.values(), recipe.first_stage.model):

@@ -14,6 +14,7 @@ from calotype.models.quantisers import FSQConfig, GumbelQuantizeConfig, Quantise
 from calotype.models.vq_model import VQModel
 from calotype.pipeline import TrainedAutoencoder
 from calotype.training.autoencoder_recipe import AutoencoderRecipe, AutoencoderRecipeConfig
+from calotype.training.codebook import CodebookConfig
 from calotype.training.diffusion_recipe import DiffusionRecipe
 from calotype.training.draws import Draws
 from calotype.training.encode import encode_latents, latent_statistics
@@ -43,7 +44,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     optimiser = OptimiserConfig(learning_rate=3e-3, warmup_samples=40)
     shape = replace(QUANTISED, quantiser=VectorQuantizer2Config(codes=64))
     config = replace(
-        quantised_recipe().config, autoencoder=shape, disc_from=1.0, optimiser=optimiser, restart_codes_every=80
+        quantised_recipe(codebook=CodebookConfig(initial="random", restart_every=80)).config,
+        autoencoder=shape,
+        disc_from=1.0,
+        optimiser=optimiser,
     )
     torch.manual_seed(0)
     recipe = AutoencoderRecipe(config, loader(8), loader(8))
@@ -117,6 +121,32 @@ def test_diffusion_trains_on_its_latents_and_samples(trained: Path, encoded: Pat
     assert pipeline.sample(seeds=range(2), steps=2).shape == (2, 3, SIZE, SIZE)
 
 
+def test_the_step_is_the_gradient_of_the_written_loss() -> None:
+    """nll + codebook_weight * codebook loss + d_weight * generator loss, by autograd alone."""
+    recipe = quantised_recipe(disc_from=0.5, codebook=CodebookConfig(initial="random"))
+    recipe.start(start_session("cpu", "fp32"), BATCH)
+    recipe.begin(40)
+    batch = recipe.train.batch(0, BATCH)
+    reconstructions, quantised = recipe.model(batch.images)
+    nll = recipe.loss.nll_loss(recipe.loss.reconstruction_loss(batch.images, reconstructions))
+    generator_loss = recipe.loss.generator_loss(reconstructions)
+    ours, theirs = (
+        torch.autograd.grad(part, recipe.model.last_layer, retain_graph=True)[0] for part in (nll, generator_loss)
+    )
+    weight = recipe.config.loss.disc_weight * ours.norm() / (theirs.norm() + 1e-4)
+    total = nll + recipe.config.loss.codebook_weight * quantised.loss + weight * generator_loss
+    expected = torch.autograd.grad(total, list(recipe.model.parameters()))
+
+    taken: list[torch.Tensor] = []
+    recipe.optimiser.step = lambda: taken.extend(p.grad.clone() for p in recipe.model.parameters())
+    logs = recipe.step(batch, Draws(0, 20, BATCH, slice(None)))
+    norm = torch.stack([gradient.norm() for gradient in expected]).norm()
+    torch.testing.assert_close(logs["d_weight"], weight)
+    torch.testing.assert_close(logs["codebook_loss"], quantised.loss.detach())
+    for ours, theirs in zip(taken, expected, strict=True):
+        torch.testing.assert_close(ours, theirs * min(1.0, 1 / norm), rtol=1e-3, atol=1e-6)
+
+
 @pytest.mark.parametrize("quantiser", [GumbelQuantizeConfig(codes=16), FSQConfig(levels=(5, 4, 3, 3))])
 def test_other_quantisers_train(quantiser: QuantiserConfig) -> None:
     """The draws of the one are its own, the other has no loss; nothing moves the codes of either."""
@@ -132,6 +162,36 @@ def test_other_quantisers_train(quantiser: QuantiserConfig) -> None:
     assert all(not torch.equal(parameter, before[name]) for name, parameter in recipe.model.named_parameters())
 
 
+def test_averaged_codes_have_no_optimiser() -> None:
+    """They are where the averages of latents are, and not trained twice; a codebook with a remap is left alone."""
+    recipe = quantised_recipe()
+    recipe.start(start_session("cpu", "fp32"), BATCH)
+    recipe.begin(10**6)
+    codes, trained = recipe.model.quantize.codebook, recipe.optimiser.param_groups[0]["params"]
+    assert {id(each) for each in recipe.model.parameters()} - {id(each) for each in trained} == {id(codes)}
+    before = codes.clone()
+    for step in range(3):
+        recipe.step(recipe.train.batch(0, BATCH), Draws(0, BATCH * step, BATCH, slice(None)))
+    assert codes.grad is None
+    assert not torch.equal(codes, before)
+    averages = recipe.latent_training.keeper.averages
+    torch.testing.assert_close(codes, averages.sums / averages.counts[:, None], rtol=1e-2, atol=1e-4)
+
+    remapped = replace(QUANTISED, quantiser=replace(QUANTISED.quantiser, remap=(0, 1, 2)))
+    config = replace(recipe.config, autoencoder=remapped)
+    assert AutoencoderRecipe(config, loader(8)).auxiliary.keys() == {"discriminator"}
+
+
+def test_a_grid_too_fine_to_count_trains() -> None:
+    shape = replace(QUANTISED, quantiser=FSQConfig(levels=(2**10,) * 4))
+    recipe = AutoencoderRecipe(replace(quantised_recipe().config, autoencoder=shape), loader(8), loader(8))
+    recipe.start(start_session("cpu", "fp32"), BATCH)
+    recipe.begin(10**6)
+    logs = recipe.step(recipe.train.batch(0, BATCH), Draws(0, 0, BATCH, slice(None)))
+    assert "perplexity" not in logs
+    assert recipe.validate(recipe.averaged).keys() == {"psnr", "ssim"}
+
+
 def test_a_loss_fits_its_autoencoder() -> None:
     quantised, gaussian = quantised_recipe().config, autoencoder_recipe().config
     for config in (quantised, gaussian):
@@ -140,5 +200,3 @@ def test_a_loss_fits_its_autoencoder() -> None:
         replace(quantised, loss=gaussian.loss)
     with pytest.raises(ValueError, match="loss vq_lpips_with_discriminator does not fit autoencoder autoencoder_kl"):
         replace(gaussian, loss=quantised.loss)
-    with pytest.raises(ValueError, match="restart_codes_every must not be negative: -1"):
-        replace(quantised, restart_codes_every=-1)

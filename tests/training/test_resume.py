@@ -43,7 +43,9 @@ class Crashing(Wrapped):
         return super().batch(start, count, rows)
 
 
-@pytest.fixture(scope="module", params=["autoencoder", "quantised", "diffusion", "log_variance"])
+@pytest.fixture(
+    scope="module", params=["autoencoder", "quantised", "regularised", "diffusion", "log_variance", "tiny_decoder"]
+)
 def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 

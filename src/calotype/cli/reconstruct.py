@@ -48,8 +48,8 @@ def command(
     autoencoder.model.to(session.device)
     originals = loader(images, autoencoder.size, 0).at(range(min(most, len(images)))).images
     with torch.no_grad():
-        decoded = [autoencoder.model(part.to(session.device))[0].float().cpu() for part in originals.split(32)]
-    reconstructions = torch.cat(decoded)
+        latents = [autoencoder.model.encode(part.to(session.device)).mode() for part in originals.split(32)]
+        reconstructions = torch.cat([autoencoder.model.decode(part).float().cpu() for part in latents])
     pixels, clipped = autoencoder.pixel_format.to_file(reconstructions)
     taken = {out / record.name for record in images.records}
     for index, picture in enumerate(pixels):

@@ -135,7 +135,8 @@ def _latents(latents: dict[str, Any]) -> list[Row]:
         scale = f"mean {correlation['mean']:.3f}"
         rows.append(Row("correlation between channels, largest", f"{correlation['largest']:.3f}", scale))
     if kl := latents.get("kl"):
-        rows.append(Row("KL of the posterior", f"{kl['per_number']:.3f} nats", f"{kl['per_image']:.1f} nats an image"))
+        scale = f"{kl['per_image']:.1f} nats an image"
+        rows.append(Row("KL of the posterior, per number", f"{kl['per_number']:.3f} nats", scale))
     return rows
 
 

@@ -1,4 +1,4 @@
-"""The statistics of the latents, where diffusers has no place for them: inside the 1x1 convolutions around them."""
+"""The statistics of latents, put where other libraries can take them: one factor, or into the 1x1 convolutions."""
 
 import torch
 from torch import Tensor

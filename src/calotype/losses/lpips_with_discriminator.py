@@ -50,6 +50,7 @@ class LPIPSWithDiscriminator(ReconstructionWithDiscriminator):
     """
 
     config: LPIPSWithDiscriminatorConfig
+    logvar: nn.Parameter
 
     def __init__(self, config: LPIPSWithDiscriminatorConfig) -> None:
         super().__init__(config)

@@ -61,10 +61,12 @@ class GeneratorTerms:
 
     ``gradient`` is that of ``nll + adaptive_weight * generator_factor * generator_loss`` with respect to the
     reconstructions; ``perceptual_loss`` is the mean distance, before its weight; ``disc_factor`` is that of the
-    discriminator's own loss.
+    discriminator's own loss. ``logvar_gradient`` is that of ``nll`` with respect to the loss's log-variance, if it has
+    one.
     """
 
     gradient: Float[Tensor, "b c h w"]
+    logvar_gradient: Float[Tensor, ""] | None
     reconstruction_loss: Float[Tensor, ""]
     perceptual_loss: Float[Tensor, ""]
     nll: Float[Tensor, ""]
@@ -81,10 +83,12 @@ class ReconstructionWithDiscriminator(nn.Module, ABC):
     """
 
     config: ReconstructionWithDiscriminatorConfig
+    logvar: nn.Parameter | None
 
     def __init__(self, config: ReconstructionWithDiscriminatorConfig) -> None:
         super().__init__()
         self.config = config
+        self.register_parameter("logvar", None)
         self.perceptual_loss: nn.Module = config.perceptual.build()
         self.discriminator = config.discriminator.build()
         self.lecam = LeCam() if config.lecam_weight else None
@@ -188,7 +192,7 @@ class ReconstructionWithDiscriminator(nn.Module, ABC):
         distance = self.perceptual_distance(inputs, leaf)
         rec_loss = self.pixel_loss(inputs, leaf) + self.config.perceptual_weight * distance
         nll = self.nll_loss(rec_loss)
-        (gradient,) = torch.autograd.grad(nll, leaf)
+        gradient, *of_logvar = torch.autograd.grad(nll, [leaf] if self.logvar is None else [leaf, self.logvar])
 
         generator_loss, adaptive_weight = torch.zeros_like(nll), torch.zeros_like(nll)
         disc_factor = self.disc_factor_at(samples_seen)
@@ -205,6 +209,7 @@ class ReconstructionWithDiscriminator(nn.Module, ABC):
 
         return GeneratorTerms(
             gradient=gradient.to(reconstructions.dtype),
+            logvar_gradient=of_logvar[0] if of_logvar else None,
             reconstruction_loss=rec_loss.detach().mean(),
             perceptual_loss=distance.detach().mean(),
             nll=nll.detach(),

@@ -24,6 +24,7 @@ class UNetConfig(Config):
     where that differs). ``transformer_depth`` blocks of cross-attention to ``context_channels`` wide tokens, or, at
     0, plain self-attention. ``num_classes`` makes the network take a ``label``, ``vector_channels`` a ``vector``; both
     are added to the time embedding. ``in_channels`` counts the channels of x together with those of ``concat``.
+    With ``codes`` the network predicts logits of that many codebook entries at every position instead of an image.
     ``space_to_depth`` p > 1 folds p x p positions into channels before the first convolution and unfolds them after the
     last: level l then works at 1 / (p 2^l).
     """
@@ -47,11 +48,12 @@ class UNetConfig(Config):
     resblock_updown: bool = False
     conv_resample: bool = True
     split_heads_first: bool = True
+    codes: int | None = None
     space_to_depth: int = 1
 
     def __post_init__(self) -> None:
         counts = ("in_channels", "out_channels", "channels", "num_res_blocks")
-        for name in (*counts, "context_channels", "vector_channels", "num_classes"):
+        for name in (*counts, "context_channels", "vector_channels", "num_classes", "codes"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
         if self.channel_multipliers[:1] != (1,) or min(self.channel_multipliers) < 1:
@@ -60,6 +62,8 @@ class UNetConfig(Config):
             raise ValueError("heads or head_channels must be given, and None for the other")
         if self.heads_up is not None and self.heads is None:
             raise ValueError("heads_up needs heads; with head_channels their number follows from the width")
+        if self.codes is not None and self.space_to_depth > 1:
+            raise ValueError("codes are predicted at every position: space_to_depth must be 1")
         if self.context_channels is not None and self.transformer_depth == 0:
             raise ValueError("context_channels needs a transformer_depth of at least 1")
         for name in ("heads", "head_channels", "heads_up"):
@@ -152,6 +156,8 @@ class UNet(nn.Module):
             nn.SiLU(),
             zero_init(nn.Conv2d(width, config.out_channels * config.space_to_depth**2, 3, padding=1)),
         )
+        if config.codes is not None:
+            self.id_predictor = nn.Sequential(group_norm(channels), nn.Conv2d(width, config.codes, 1))
 
     def forward(
         self,
@@ -184,6 +190,8 @@ class UNet(nn.Module):
         h = self.middle_block(h, emb, context, context_mask)
         for block in self.output_blocks:
             h = block(torch.cat([h, skips.pop()], dim=1), emb, context, context_mask)
+        if self.config.codes is not None:
+            return self.id_predictor(h)
         return F.pixel_shuffle(self.out(h), self.config.space_to_depth)
 
     def _attention(self, channels: int, heads: int | None = None) -> nn.Module:

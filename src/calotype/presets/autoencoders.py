@@ -14,10 +14,11 @@ from calotype.losses import (
     VQLPIPSWithDiscriminatorConfig,
 )
 from calotype.models.autoencoder import AutoencoderKLConfig
-from calotype.models.quantisers import VectorQuantizer2Config
+from calotype.models.quantisers import FSQConfig, QuantiserConfig, VectorQuantizer2Config
 from calotype.models.vq_model import VQModelConfig
 from calotype.presets.released.first_stages import FIRST_STAGES
 from calotype.training.autoencoder_recipe import AutoencoderRecipeConfig
+from calotype.training.codebook import CodeAverageConfig, CodebookConfig
 from calotype.training.optimiser import OptimiserConfig
 
 SMALL: dict[str, Any] = {
@@ -31,6 +32,8 @@ SMALL_KL_LOSS = LPIPSWithDiscriminatorConfig(**SMALL, kl_weight=2e-3)
 SMALL_VQ_LOSS = VQLPIPSWithDiscriminatorConfig(**SMALL)
 SMALL_SHAPE: dict[str, Any] = {"channels": 96, "num_res_blocks": 1, "space_to_depth": 4, "attention": "none"}
 DEBUG_SHAPE: dict[str, Any] = SMALL_SHAPE | {"channels": 32, "channel_multipliers": (1, 1), "latent_channels": 4}
+AVERAGED_CODES = CodebookConfig(average=CodeAverageConfig(decay=0.95))
+REFERENCE_CODES = CodebookConfig(initial="random", restart_every=0)
 REFERENCE_LEARNING_RATE = 4.5e-6
 """For every image of a batch."""
 
@@ -44,6 +47,7 @@ class AutoencoderPreset:
     reproduces: str
     autoencoder: AutoencoderKLConfig | VQModelConfig
     loss: LPIPSWithDiscriminatorConfig | VQLPIPSWithDiscriminatorConfig
+    codebook: CodebookConfig = AVERAGED_CODES
     disc_from: float = 1.0
     learning_rate: float = 3e-3
     disc_learning_rate: float = 4e-4
@@ -68,6 +72,7 @@ class AutoencoderPreset:
         return AutoencoderRecipeConfig(
             autoencoder=replace(self.autoencoder, image_channels=channels, resolution=size),
             loss=loss,
+            codebook=self.codebook,
             disc_from=self.disc_from,
             optimiser=OptimiserConfig(learning_rate=self.learning_rate, warmup_samples=self.warmup_samples),
             discriminator_optimiser=OptimiserConfig(learning_rate=self.disc_learning_rate, betas=(0.5, 0.9)),
@@ -75,7 +80,12 @@ class AutoencoderPreset:
 
 
 def _small(
-    name: str, factor: int, latent_channels: int, summary: str, measured: str, codes: int | None = None
+    name: str,
+    factor: int,
+    latent_channels: int,
+    summary: str,
+    measured: str,
+    quantiser: QuantiserConfig | None = None,
 ) -> AutoencoderPreset:
     levels = (1,) + (2,) * (factor // 4 - 1)
     shape = SMALL_SHAPE | {"channel_multipliers": levels, "latent_channels": latent_channels}
@@ -83,29 +93,27 @@ def _small(
         name=name,
         summary=summary,
         reproduces=measured,
-        autoencoder=_autoencoder(shape, codes),
-        loss=SMALL_VQ_LOSS if codes else SMALL_KL_LOSS,
+        autoencoder=_autoencoder(shape, quantiser),
+        loss=SMALL_VQ_LOSS if quantiser else SMALL_KL_LOSS,
         disc_from=0.75,
     )
 
 
-def _debug(name: str, codes: int | None = None) -> AutoencoderPreset:
-    loss = SMALL_VQ_LOSS if codes else SMALL_KL_LOSS
+def _debug(name: str, quantiser: QuantiserConfig | None = None) -> AutoencoderPreset:
+    loss = SMALL_VQ_LOSS if quantiser else SMALL_KL_LOSS
     return AutoencoderPreset(
         name=name,
         summary="takes a stage through in seconds; for tests",
         reproduces="",
-        autoencoder=_autoencoder(DEBUG_SHAPE, codes),
+        autoencoder=_autoencoder(DEBUG_SHAPE, quantiser),
         loss=replace(loss, perceptual=NoPerceptualConfig(), perceptual_weight=0.0),
         batch_size=8,
         warmup_samples=80,
     )
 
 
-def _autoencoder(shape: dict[str, Any], codes: int | None) -> AutoencoderKLConfig | VQModelConfig:
-    if codes is None:
-        return AutoencoderKLConfig(**shape)
-    return VQModelConfig(**shape, quantiser=VectorQuantizer2Config(codes=codes))
+def _autoencoder(shape: dict[str, Any], quantiser: QuantiserConfig | None) -> AutoencoderKLConfig | VQModelConfig:
+    return AutoencoderKLConfig(**shape) if quantiser is None else VQModelConfig(**shape, quantiser=quantiser)
 
 
 def _reference(name: str, *, batch_size: int, steps: int) -> AutoencoderPreset:
@@ -121,6 +129,7 @@ def _reference(name: str, *, batch_size: int, steps: int) -> AutoencoderPreset:
         reproduces=released.published,
         autoencoder=replace(shape, out_channels=None),
         loss=replace(loss, reduction="mean") if isinstance(loss, LPIPSWithDiscriminatorConfig) else loss,
+        codebook=REFERENCE_CODES,
         disc_from=original.disc_start / steps,
         learning_rate=REFERENCE_LEARNING_RATE * batch_size,
         disc_learning_rate=REFERENCE_LEARNING_RATE * batch_size,
@@ -135,10 +144,23 @@ AUTOENCODERS: dict[str, AutoencoderPreset] = {
         _small("kl-f4-small", 4, 4, "16x16x4 latents for 64 px, 1.3 M parameters; for CPUs", "docs/results/demo.md"),
         _small("kl-f8-small", 8, 16, "8x8x16 latents for 64 px, 5.7 M parameters; for CPUs", ""),
         _small(
-            "vq-f4-small", 4, 4, "16x16x4 latents for 64 px, 1024 codes, 1.3 M parameters; for CPUs", "", codes=1024
+            "vq-f4-small",
+            4,
+            4,
+            "16x16x4 latents for 64 px, 1024 codes, 1.3 M parameters; for CPUs",
+            "",
+            VectorQuantizer2Config(codes=1024),
+        ),
+        _small(
+            "fsq-f4-small",
+            4,
+            4,
+            "16x16x4 latents for 64 px, a grid of 1000 codes, 1.3 M parameters; for CPUs",
+            "",
+            FSQConfig(levels=(8, 5, 5, 5)),
         ),
         _debug("kl-f8-debug"),
-        _debug("vq-f8-debug", codes=64),
+        _debug("vq-f8-debug", VectorQuantizer2Config(codes=64)),
         _reference("kl-f4", batch_size=12, steps=176_991),
         _reference("kl-f8", batch_size=12, steps=246_803),
         _reference("kl-f16", batch_size=12, steps=442_998),

@@ -21,11 +21,13 @@ from calotype.losses import (
 from calotype.losses.reconstruction_with_discriminator import ReconstructionWithDiscriminator
 from calotype.models.autoencoder import AutoencoderKL, AutoencoderKLConfig
 from calotype.models.vq_model import VQModel, VQModelConfig
+from calotype.training.codebook import CodebookConfig
 from calotype.training.draws import Draws
 from calotype.training.encode import latent_statistics
 from calotype.training.latent_training import CodebookTraining, LatentTraining, PosteriorTraining
 from calotype.training.optimiser import OptimiserConfig, check_finite, check_gradients
 from calotype.training.recipe import Recipe
+from calotype.training.regularisers import DecoderNoiseConfig, EquivarianceConfig, add_noise, draw_transformation
 from calotype.training.session import Session
 from calotype.utils import distributed
 from calotype.utils.config import Config, to_dict
@@ -41,25 +43,31 @@ class AutoencoderRecipeConfig(Config):
 
     ``disc_from`` is the share of the run after which the discriminator joins (1: never), ``disc_ramp`` the share over
     which the autoencoder comes to feel it; once the run's length is known they set the loss's ``disc_start`` and
-    ``disc_ramp``. A codebook's idle codes start again every ``restart_codes_every`` samples (0:
-    never).
+    ``disc_ramp``.
+
+    ``codebook`` says how the codes of a ``VectorQuantizer2`` are found. ``equivariance`` and ``decoder_noise`` change
+    latents on their way to the decoder. With ``learn_logvar`` the loss's log-variance, which weighs the reconstruction
+    against the KL, is trained as well.
     """
 
     autoencoder: Annotated[AutoencoderKLConfig | VQModelConfig, Field(discriminator="kind")]
     loss: AutoencoderLossConfig
     disc_from: float = 1.0
     disc_ramp: float = 0.0
-    restart_codes_every: int = 500
+    codebook: CodebookConfig = CodebookConfig()
+    equivariance: EquivarianceConfig | None = None
+    decoder_noise: DecoderNoiseConfig | None = None
+    learn_logvar: bool = False
     optimiser: OptimiserConfig = OptimiserConfig(learning_rate=1e-3)
     discriminator_optimiser: OptimiserConfig = OptimiserConfig(learning_rate=4e-4, betas=(0.5, 0.9))
 
     def __post_init__(self) -> None:
-        if self.restart_codes_every < 0:
-            raise ValueError(f"restart_codes_every must not be negative: {self.restart_codes_every}")
         if not 0 <= self.disc_ramp <= 1:
             raise ValueError(f"disc_ramp must be between 0 and 1, not {self.disc_ramp}")
         if isinstance(self.autoencoder, VQModelConfig) == isinstance(self.loss, LPIPSWithDiscriminatorConfig):
             raise ValueError(f"loss {self.loss.kind} does not fit autoencoder {self.autoencoder.kind}")
+        if self.learn_logvar and not isinstance(self.loss, LPIPSWithDiscriminatorConfig):
+            raise ValueError(f"learn_logvar: the loss {self.loss.kind} has no log-variance")
 
 
 class AutoencoderRecipe(Recipe):
@@ -77,10 +85,13 @@ class AutoencoderRecipe(Recipe):
         self.model = config.autoencoder.build()
         self.loss = config.loss.build()
         self.averaged = {"autoencoder": self.model}
-        self.latent_training = _latent_training(self.model, self.loss, config.restart_codes_every)
+        self.latent_training = _latent_training(self.model, self.loss, config.codebook)
         self.auxiliary = {"discriminator": self.loss.discriminator, **self.latent_training.auxiliary}
         if self.loss.lecam is not None:
             self.auxiliary["lecam"] = self.loss.lecam
+        self.learned = nn.ParameterDict({"logvar": self.loss.logvar} if config.learn_logvar else {})
+        if self.learned:
+            self.auxiliary["learned"] = self.learned
         self.late_from = config.disc_from
 
     def start(self, session: Session, batch_size: int) -> None:  # noqa: ARG002
@@ -90,9 +101,9 @@ class AutoencoderRecipe(Recipe):
         self.loss.to(session.device).train()
         for module in self.latent_training.auxiliary.values():
             module.to(session.device)
-        self.forward = session.wrap(self.model)
+        self.forward = session.wrap(self.latent_training.network)
         self.discriminate = session.wrap(_DiscriminatorLoss(self.loss))
-        self.optimiser = self.config.optimiser.build(self.model.parameters())
+        self.optimiser = self.config.optimiser.build([*self.model.parameters(), *self.learned.values()])
         self.discriminator_optimiser = self.config.discriminator_optimiser.build(self.loss.discriminator.parameters())
         self.optimisers = {
             "autoencoder": (self.optimiser, self.config.optimiser),
@@ -113,10 +124,17 @@ class AutoencoderRecipe(Recipe):
         applied after.
         """
         images = batch.images.to(self.model.last_layer)
+        transform = draw_transformation(self.config.equivariance, draws, images.shape[2:], self.model.factor)
+        targets = transform(images, self.model.factor)
         with self.session.autocast():
-            reconstructions, latents = self.forward(images, self.latent_training.noise(images, draws))
+            self.latent_training.before_step(images, draws)
+            reconstructions, latents = self.forward(
+                images,
+                self.latent_training.noise(images, draws),
+                lambda z: add_noise(transform(z), self.config.decoder_noise, draws),
+            )
             terms = self.loss.generator_step_gradients(
-                images, reconstructions, self.model.last_layer, draws.seen, average=distributed.average
+                targets, reconstructions, self.model.last_layer, draws.seen, average=distributed.average
             )
         latent_loss, latent_logs = self.latent_training.loss(latents, images)
         total = terms.nll + latent_loss.detach()
@@ -126,13 +144,18 @@ class AutoencoderRecipe(Recipe):
         if latent_loss.requires_grad:
             outputs, gradients = [*outputs, latent_loss], [*gradients, torch.ones_like(latent_loss)]
         torch.autograd.backward(outputs, gradients)
+        if self.config.learn_logvar:
+            assert self.loss.logvar is not None
+            assert terms.logvar_gradient is not None
+            self.loss.logvar.grad = distributed.average(terms.logvar_gradient)
         norm = check_gradients(self.optimiser, self.config.optimiser.clip, "the autoencoder")
         logs = {"loss": total, "reconstruction": terms.reconstruction_loss, "perceptual": terms.perceptual_loss}
         logs |= latent_logs | {"gradient_norm": norm}
+        logs |= {name: parameter.detach().clone() for name, parameter in self.learned.items()}
 
         if terms.disc_factor > 0:
             with self.session.autocast():
-                disc_loss, logits = self.discriminate(images, reconstructions.detach())
+                disc_loss, logits = self.discriminate(targets, reconstructions.detach())
             check_finite(disc_loss.detach(), "the discriminator's loss")
             self.discriminator_optimiser.zero_grad(set_to_none=True)
             (terms.disc_factor * disc_loss).backward()
@@ -143,9 +166,7 @@ class AutoencoderRecipe(Recipe):
             logs |= {"disc_loss": disc_loss.detach(), "d_weight": terms.adaptive_weight, **logits}
             logs |= {"generator_loss": terms.generator_loss}
         self.optimiser.step()
-        with self.session.autocast():
-            logs |= self.latent_training.after_step(latents, images, draws)
-        return logs
+        return logs | self.latent_training.after_step(latents, draws)
 
     @torch.no_grad()
     def validate(self, averaged: Mapping[str, nn.Module]) -> dict[str, float]:
@@ -192,11 +213,11 @@ class AutoencoderRecipe(Recipe):
 
 
 def _latent_training(
-    model: AutoencoderKL | VQModel, loss: ReconstructionWithDiscriminator, restart_codes_every: int
+    model: AutoencoderKL | VQModel, loss: ReconstructionWithDiscriminator, codebook: CodebookConfig
 ) -> LatentTraining:
     if isinstance(model, VQModel):
         assert isinstance(loss, VQLPIPSWithDiscriminator)
-        return CodebookTraining(model, loss, restart_codes_every)
+        return CodebookTraining(model, loss, codebook)
     assert isinstance(loss, LPIPSWithDiscriminator)
     return PosteriorTraining(model, loss)
 

@@ -11,6 +11,9 @@ from calotype.data.loader import Loader
 from calotype.models.autoencoder import Autoencoder
 from calotype.models.latent_rgb import LatentToRGB
 
+FLOAT32_NOISE = 1e-10
+"""Directions of latents with less than this share of the largest second moment hold rounding errors, no colours."""
+
 
 @torch.no_grad()
 def latent_to_rgb(
@@ -40,5 +43,5 @@ def latent_to_rgb(
         if limit is not None and int(batch.indices[-1]) + 1 >= limit:
             break
     assert moments is not None, "a loader has images"
-    solution = (torch.linalg.pinv(gram, hermitian=True) @ moments).T.tolist()
+    solution = (torch.linalg.pinv(gram, rtol=FLOAT32_NOISE, hermitian=True) @ moments).T.tolist()
     return LatentToRGB(weight=tuple(tuple(row[:-1]) for row in solution), bias=tuple(row[-1] for row in solution))

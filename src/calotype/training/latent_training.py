@@ -1,8 +1,8 @@
 """What training does differently for each kind of latents: a posterior with a KL, or codes of a codebook."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -17,33 +17,39 @@ from calotype.losses import (
 )
 from calotype.models.autoencoder import AutoencoderKL
 from calotype.models.distributions import DiagonalGaussianDistribution
-from calotype.models.quantisers import Quantised, VectorQuantizer2
+from calotype.models.quantisers import Codebook, Quantised, VectorQuantizer2
 from calotype.models.vq_model import VQModel
-from calotype.training.codebook import CodeRestarts
+from calotype.training.codebook import CodebookConfig, CodebookKeeper
 from calotype.training.draws import Draws
 from calotype.utils import distributed
 
 Logs = dict[str, Tensor]
+Change = Callable[[Tensor], Tensor]
 COUNTED = 2**20
 
 
 class LatentTraining(ABC):
-    """``latents`` are what the model's forward pass returns beside the reconstructions.
+    """``latents`` are what the forward pass returns beside the reconstructions.
 
+    ``network(images, noise, change)`` is that pass; ``change`` is done to latents before they are decoded.
     ``auxiliary`` modules are needed to train on only.
     """
 
+    network: nn.Module
     auxiliary: dict[str, nn.Module]
 
     @abstractmethod
     def noise(self, images: Float[Tensor, "b c h w"], draws: Draws) -> Tensor | None:
         """Draw what the forward pass takes, if it takes anything."""
 
+    def before_step(self, images: Float[Tensor, "b c h w"], draws: Draws) -> None:  # noqa: B027 - one kind does nothing
+        """Do what is to be done before the forward pass."""
+
     @abstractmethod
     def loss(self, latents: Any, images: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, ""], Logs]:
         """Return the weighted part of the loss that acts on the latents, and what to log."""
 
-    def after_step(self, latents: Any, images: Float[Tensor, "b c h w"], draws: Draws) -> Logs:  # noqa: ARG002
+    def after_step(self, latents: Any, draws: Draws) -> Logs:  # noqa: ARG002
         """Do what is to be done once the weights have changed, and return what to log."""
         return {}
 
@@ -57,7 +63,7 @@ class PosteriorTraining(LatentTraining):
 
     def __init__(self, model: AutoencoderKL, loss: LPIPSWithDiscriminator) -> None:
         self.model, self.weights = model, loss
-        self.auxiliary = {}
+        self.network, self.auxiliary = _PosteriorPass(model), {}
 
     def noise(self, images: Float[Tensor, "b c h w"], draws: Draws) -> Tensor:
         """Draw standard normal noise of the latents' shape."""
@@ -72,50 +78,88 @@ class PosteriorTraining(LatentTraining):
         return self.weights.config.kl_weight * kl, {"kl": kl.detach()}
 
 
-class CodebookTraining(LatentTraining):
-    """Latents are codes; the quantiser's loss moves latents and codes together, and idle codes start again.
+class Coded(NamedTuple):
+    """Latents as they came to the quantiser (detached), and what it made of them."""
 
-    The use of more than ``COUNTED`` codes is not counted.
+    z: Float[Tensor, "b c h w"]
+    quantised: Quantised
+
+
+class CodebookTraining(LatentTraining):
+    """Latents are codes; the quantiser's loss moves latents and codes together, and a keeper looks after the codes.
+
+    The use of codes is counted, but for grids of more than ``COUNTED``.
     """
 
-    def __init__(self, model: VQModel, loss: VQLPIPSWithDiscriminator, restart_every: int) -> None:
+    def __init__(self, model: VQModel, loss: VQLPIPSWithDiscriminator, config: CodebookConfig) -> None:
         self.model, self.weights = model, loss
-        quantiser = model.quantize
-        self.codes = quantiser.codes
-        by_number = isinstance(quantiser, VectorQuantizer2) and quantiser.used is None
-        self.restarts = CodeRestarts(self.codes, restart_every) if by_number and restart_every else None
-        self.auxiliary = {} if self.restarts is None else {"restarts": self.restarts}
+        self.network, self.auxiliary = _CodePass(model), {}
+        self.keeper: CodebookKeeper | None = None
+        if isinstance(model.quantize, VectorQuantizer2) and model.quantize.used is None:
+            self.keeper = self.auxiliary["codebook"] = CodebookKeeper(config, self._codebook)
+            self._codebook.requires_grad_(config.average is None)
+
+    @property
+    def _codebook(self) -> Tensor:
+        assert isinstance(self.model.quantize, VectorQuantizer2)
+        return self.model.quantize.codebook
+
+    @property
+    def _counted(self) -> bool:
+        return isinstance(self.model.quantize, Codebook) or self.model.quantize.codes <= COUNTED
 
     def noise(self, images: Float[Tensor, "b c h w"], draws: Draws) -> None:  # noqa: ARG002
         """Draw nothing: a quantiser that draws codes does so itself."""
         return
 
-    def loss(self, latents: Quantised, images: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, ""], Logs]:  # noqa: ARG002
-        """Return the quantiser's weighted loss."""
-        return self.weights.config.codebook_weight * latents.loss, {"codebook_loss": latents.loss.detach()}
+    def before_step(self, images: Float[Tensor, "b c h w"], draws: Draws) -> None:
+        """Give the codes their places, if they have none yet."""
+        if self.keeper is not None and not self.keeper.begun:
+            with torch.no_grad():
+                self.keeper.begin(self._codebook, self.model.encode(images).mode(), draws)
 
-    def after_step(self, latents: Quantised, images: Float[Tensor, "b c h w"], draws: Draws) -> Logs:
-        """Tell how the codes are used; when it is time, give those that are not a new start."""
-        if self.codes > COUNTED:
+    def loss(self, latents: Coded, images: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, ""], Logs]:  # noqa: ARG002
+        """Return the quantiser's weighted loss."""
+        loss = latents.quantised.loss
+        return self.weights.config.codebook_weight * loss, {"codebook_loss": loss.detach()}
+
+    def after_step(self, latents: Coded, draws: Draws) -> Logs:
+        """Tell how the codes are used, and move those that the keeper moves."""
+        if not self._counted:
             return {}
-        frequencies = distributed.average(code_frequencies(latents.indices, self.codes))
+        indices = latents.quantised.indices
+        frequencies = distributed.average(code_frequencies(indices, self.model.quantize.codes))
         evenness, used = perplexity(frequencies)
         logs = {"perplexity": evenness, "codes_used": used.float()}
-        if self.restarts is None:
+        if self.keeper is None:
             return logs
-        self.restarts.note(frequencies > 0)
-        if self.restarts.due(draws):
-            with torch.no_grad():
-                here = self.model.encode(images).mode()
-            quantiser = self.model.quantize
-            assert isinstance(quantiser, VectorQuantizer2)
-            logs["codes_restarted"] = self.restarts.restart(quantiser.codebook, here, draws)
-        return logs
+        return logs | self.keeper.after_step(self._codebook, latents.z, indices, frequencies, draws)
 
     def validate(self, latents: Sequence[Quantised]) -> dict[str, float]:
         """Return how evenly the codes are used, and how many of them."""
-        if self.codes > COUNTED:
+        if not self._counted:
             return {}
         indices = torch.cat([each.indices.flatten() for each in latents])
-        evenness, used = measure_perplexity(indices, self.codes)
+        evenness, used = measure_perplexity(indices, self.model.quantize.codes)
         return {"perplexity": evenness.item(), "codes_used": float(used)}
+
+
+class _PosteriorPass(nn.Module):
+    def __init__(self, model: AutoencoderKL) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor, noise: Tensor, change: Change) -> tuple[Tensor, Tensor]:
+        posterior = self.model.encode(images)
+        return self.model.decode(change(posterior.sample(noise))), posterior.parameters
+
+
+class _CodePass(nn.Module):
+    def __init__(self, model: VQModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor, noise: None, change: Change) -> tuple[Tensor, Coded]:  # noqa: ARG002
+        z = change(self.model.encode(images).mode())
+        quantised = self.model.quantise(z)
+        return self.model.decode(quantised.z, quantise=False), Coded(z.detach(), quantised)

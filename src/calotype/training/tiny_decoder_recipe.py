@@ -116,8 +116,10 @@ class TinyDecoderRecipe(Recipe):
 
     def artifact_config(self, averaged: Mapping[str, nn.Module], complete: bool) -> dict[str, Any]:  # noqa: ARG002
         """Return what the artifact stores: the shape, and the latents and images that it stands between."""
-        kept = {name: self.artifact.config[name] for name in ("pixel_format", "size", "latent")}
-        return {"tiny_decoder": to_dict(self.config.decoder), **kept}
+        theirs = self.artifact.config
+        kept = {name: theirs[name] for name in ("pixel_format", "size")}
+        latent = {name: theirs["latent"][name] for name in ("shift", "scale")}
+        return {"tiny_decoder": to_dict(self.config.decoder), **kept, "latent": latent}
 
     def recipe_config(self) -> dict[str, Any]:
         """Return the configuration with the autoencoder and the data it is trained on."""

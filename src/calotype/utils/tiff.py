@@ -199,7 +199,7 @@ def _told_shape(page: "TiffPage") -> list[int]:
         channels, images = (re.search(rf"^{name}=(\d+)", text, re.MULTILINE) for name in ("channels", "images"))
         together = channels and images and channels[1] == images[1]
         return [int(channels[1]), page.imagelength, page.imagewidth] if channels and together else []
-    if page.is_ome and "FileName" not in text:
+    if page.is_ome:  # only pages of this file are taken, whatever others it names
         sizes = {name: int(found[1]) for name in "CZT" if (found := re.search(rf'Size{name}="(\d+)"', text))}
         if sizes.get("Z") == sizes.get("T") == 1:
             return [sizes.get("C", 1), page.imagelength, page.imagewidth]

@@ -27,12 +27,17 @@ def kind(prefix: str) -> Callable[[Run], Run]:
     return register
 
 
-def run_of(name: str) -> Run:
-    """Return the function for the file ``name``; ``LookupError`` where no prefix fits."""
+def kind_of(name: str) -> str:
+    """Return the kind of the file ``name``; ``LookupError`` where no prefix fits."""
     prefixes = [prefix for prefix in KINDS if name.startswith(prefix)]
     if not prefixes:
         raise LookupError(f"no kind of golden file is registered for {name}")
-    return KINDS[max(prefixes, key=len)]
+    return max(prefixes, key=len)
+
+
+def run_of(name: str) -> Run:
+    """Return the function for the file ``name``."""
+    return KINDS[kind_of(name)]
 
 
 for _module in pkgutil.iter_modules(__path__):

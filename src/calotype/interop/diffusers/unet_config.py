@@ -90,6 +90,8 @@ def unet_config_from_diffusers(data: Mapping[str, Any], where: str) -> UNetConfi
 
 
 def _check(config: UNetConfig) -> None:
+    if config.codes is not None:
+        raise refuse("codes", "its UNets predict images")
     if config.space_to_depth > 1:
         raise refuse(f"space_to_depth {config.space_to_depth}", "its UNets work at the resolution of the latents")
     if not config.conv_resample:

@@ -166,6 +166,7 @@ def _network(node: Any) -> UNetConfig:
     target, params = section("unet_config", node)
     if target != _UNET:
         raise _unknown("unet_config", target)
+    params.only(n_embed=None)
     return unet_config(params.values)
 
 

@@ -19,7 +19,7 @@ def unet_config(arguments: Mapping[str, Any]) -> UNetConfig:
         UserError: an argument is unknown, of the wrong form, or not supported.
     """
     params = Parameters("UNetModel", arguments)
-    params.only(dims=2, use_fp16=False, n_embed=None)
+    params.only(dims=2, use_fp16=False)
     params.ignore("image_size", "use_checkpoint")
     transformer = params.flag("use_spatial_transformer", False)
     depth = params.integer("transformer_depth", 1, most=MOST_REPEATS)
@@ -45,6 +45,7 @@ def unet_config(arguments: Mapping[str, Any]) -> UNetConfig:
         resblock_updown=params.flag("resblock_updown", False),
         conv_resample=params.flag("conv_resample", True),
         split_heads_first=not params.flag("use_new_attention_order", False),
+        codes=params.integer("n_embed", None),
     )
 
 

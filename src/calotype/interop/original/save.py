@@ -138,7 +138,7 @@ def _autoencoder_config(model: Autoencoder) -> AutoencoderConfig:
 
 def _check_network(network: UNet) -> None:
     config = network.config
-    for name, plain in {"space_to_depth": 1, "vector_channels": None, "num_classes": None}.items():
+    for name, plain in {"space_to_depth": 1, "vector_channels": None, "num_classes": None, "codes": None}.items():
         if getattr(config, name) != plain:
             raise _refusal(f"the network's {name}", "no released model has the like")
     if config.transformer_depth and config.context_channels is None:
