@@ -65,6 +65,8 @@ def tiles(path: Path, name: str, size: int) -> Iterator[np.ndarray]:
         pixels = read_image(path)
     except ImageError:
         return
+    if pixels.dtype == np.uint16:
+        pixels = np.rint(pixels / 257)
     image = Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)).astype(np.uint8))
     random = np.random.default_rng(seed_of("tiles", name))
     for side, count in SHORT_SIDES.items():

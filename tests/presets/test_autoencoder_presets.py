@@ -9,9 +9,10 @@ from calotype.models.vq_model import VQModelConfig
 from calotype.presets.autoencoders import AUTOENCODERS, AutoencoderPreset
 from calotype.presets.released.first_stages import FIRST_STAGES
 from calotype.training.autoencoder_recipe import AutoencoderRecipeConfig
+from calotype.training.codebook import CodebookConfig
 from calotype.utils.config import from_dict, to_dict
 
-QUANTISED = [name for name in AUTOENCODERS if name.startswith("vq")]
+QUANTISED = [name for name in AUTOENCODERS if name.startswith(("vq", "fsq"))]
 RELEASED = {row.name: row for row in FIRST_STAGES}
 
 each = pytest.mark.parametrize("preset", AUTOENCODERS.values(), ids=AUTOENCODERS)
@@ -33,6 +34,17 @@ def test_they_build_for_any_number_of_channels(preset: AutoencoderPreset) -> Non
         model, discriminator = recipe.autoencoder.build(), recipe.loss.discriminator.build()
     assert model.decoder.conv_out.out_channels == 5 * recipe.autoencoder.space_to_depth**2
     assert discriminator.main[0].in_channels == 5
+
+
+def test_our_codebooks_are_kept_in_use_and_the_references_are_left_as_they_were() -> None:
+    for name in QUANTISED:
+        codebook = AUTOENCODERS[name].recipe(PixelFormat(), 64).codebook
+        if name in RELEASED:
+            assert codebook == CodebookConfig(initial="random", average=None, restart_every=0)
+        else:
+            assert codebook.initial == "k_means"
+            assert codebook.average is not None
+            assert codebook.restart_every > 0
 
 
 @pytest.mark.parametrize("name", RELEASED)
