@@ -17,11 +17,14 @@ from calotype.training.draws import Draws
 from calotype.training.ema import MovingAverage, PowerFunctionEMA
 from calotype.training.recipe import Recipe
 from calotype.training.session import start_session
+from calotype.training.state import training_state
 from calotype.utils.errors import UserError
+from calotype.utils.files import read_json, write_json
 from tiny import BATCH, tensor_files
 
 MakeRecipe = Callable[..., Recipe]
 LOGS = {"loss": torch.tensor([0.5, 0.25])}
+HEALTH = {"interventions": 1}, {"reconstruction": torch.tensor([0.5])}
 
 
 class Run:
@@ -36,10 +39,11 @@ class Run:
             recipe.step(recipe.train.batch(step * BATCH, BATCH), Draws(0, step * BATCH, BATCH, slice(None)))
             self.average.update(step + 1)
 
-    def save(self, run: Path, seen: int) -> Path:
-        return save_checkpoint(run, self.recipe, self.average, LOGS, seen=seen, total=10**6, keep=2)
+    def save(self, run: Path, seen: int, **changes: Any) -> Path:
+        given = {"logs": LOGS, "health": HEALTH, "kept": {}, "total": 10**6, "keep": 2} | changes
+        return save_checkpoint(run, self.recipe, self.average, seen=seen, **given)
 
-    def load(self, run: Path) -> tuple[int, dict[str, Tensor]]:
+    def load(self, run: Path) -> tuple[int, dict[str, Tensor], Any]:
         return load_checkpoint(run, self.recipe, self.average)
 
 
@@ -60,8 +64,9 @@ def full(*_: Any, **__: Any) -> None:
 def test_round_trip(kind: str, make_recipe: MakeRecipe, tmp_path: Path) -> None:
     before, after = Run(make_recipe(kind), steps=2), Run(make_recipe(kind, weights=1), steps=0)
     before.save(tmp_path / "a", 8)
-    seen, logs = after.load(tmp_path / "a")
-    assert seen == 8
+    seen, logs, (guard, pending, kept) = after.load(tmp_path / "a")
+    assert (seen, guard, kept) == (8, HEALTH[0], {})
+    assert torch.equal(pending["reconstruction"], HEALTH[1]["reconstruction"])
     assert torch.equal(logs["loss"], LOGS["loss"])
     for name, (optimiser, _) in before.recipe.optimisers.items():
         ours, theirs = optimiser.state_dict()["state"], after.recipe.optimisers[name][0].state_dict()["state"]
@@ -74,7 +79,24 @@ def test_round_trip(kind: str, make_recipe: MakeRecipe, tmp_path: Path) -> None:
 
 
 def test_nothing_to_load(begun: Run, tmp_path: Path) -> None:
-    assert begun.load(tmp_path) == (0, {})
+    assert begun.load(tmp_path) == (0, {}, None)
+
+
+def test_a_state_to_go_back_to_is_kept_beside_it(begun: Run, tmp_path: Path) -> None:
+    before = training_state(begun.recipe, begun.average)
+    begun.recipe.step(begun.recipe.train.batch(4, BATCH), Draws(0, 4, BATCH, slice(None)))
+    begun.save(tmp_path, 8, kept=before)
+    _, _, (_, _, kept) = begun.load(tmp_path)
+    assert kept.keys() == before.keys()
+    assert all(torch.equal(kept[key], value) for key, value in before.items())
+
+
+def test_a_checkpoint_from_before_there_was_a_guard(begun: Run, tmp_path: Path) -> None:
+    written = begun.save(tmp_path, 8) / "training.json"
+    state = read_json(written)
+    del state["health"]
+    write_json(written, state)
+    assert begun.load(tmp_path)[2] is None
 
 
 def test_the_newest_are_kept(begun: Run, tmp_path: Path) -> None:

@@ -7,7 +7,10 @@ from importlib import import_module
 VERBS = {
     "run": ("run", "the whole chain on a folder of images (or `emoji`): train, sample, measure, report"),
     "data check": ("data", "what a folder holds, what is left out and why, and what it will cost"),
-    "train": ("train", "train one stage by a preset: an autoencoder, or a diffusion model on its latents"),
+    "train": (
+        "train",
+        "train one stage by a preset: an autoencoder, a diffusion model on its latents, or a tiny decoder for previews",
+    ),
     "latents": ("latents", "encode a folder with an autoencoder, once"),
     "sample": ("sample", "draw images with a trained model (or the embedded one: `emoji`)"),
     "reconstruct": ("reconstruct", "pass images through an autoencoder and save what comes back"),

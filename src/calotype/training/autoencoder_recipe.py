@@ -24,6 +24,7 @@ from calotype.models.vq_model import VQModel, VQModelConfig
 from calotype.training.codebook import CodebookConfig
 from calotype.training.draws import Draws
 from calotype.training.encode import latent_statistics
+from calotype.training.latent_rgb import latent_to_rgb
 from calotype.training.latent_training import CodebookTraining, LatentTraining, PosteriorTraining
 from calotype.training.optimiser import OptimiserConfig, check_finite, check_gradients
 from calotype.training.recipe import Recipe
@@ -79,6 +80,7 @@ class AutoencoderRecipe(Recipe):
     """
 
     kind = "autoencoder"
+    watched = "reconstruction"
 
     def __init__(self, config: AutoencoderRecipeConfig, train: Loader, held_out: Loader | None = None) -> None:
         self.config, self.train, self.held_out = config, train, held_out
@@ -114,6 +116,10 @@ class AutoencoderRecipe(Recipe):
         """Fix the samples at which the discriminator joins and has its full weight."""
         start, ramp = (round(share * total) for share in (self.config.disc_from, self.config.disc_ramp))
         self.loss.config = replace(self.loss.config, disc_start=start, disc_ramp=ramp)
+
+    def scale_discriminator(self, factor: float) -> None:
+        """Multiply ``disc_weight`` by ``factor``."""
+        self.loss.config = replace(self.loss.config, disc_weight=factor * self.config.loss.disc_weight)
 
     def step(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """Reconstruct once; update the autoencoder and, once it has joined, the discriminator from the same images.
@@ -199,11 +205,12 @@ class AutoencoderRecipe(Recipe):
             self.train,
             limit=None if complete else STATISTICS_IMAGES,
         )
+        rgb = latent_to_rgb(model, self.train, shift=shift, scale=scale, limit=STATISTICS_IMAGES)  # type: ignore[arg-type]
         return {
             "autoencoder": to_dict(self.config.autoencoder),
             "pixel_format": to_dict(self.train.images.pixel_format),
             "size": self.train.transform.size,
-            "latent": {"shift": shift, "scale": scale},
+            "latent": {"shift": shift, "scale": scale, "rgb": to_dict(rgb)},
         }
 
     def recipe_config(self) -> dict[str, Any]:

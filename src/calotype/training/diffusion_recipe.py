@@ -50,6 +50,7 @@ class DiffusionRecipe(Recipe):
     """
 
     kind = LatentDiffusion.kind
+    watched = "loss_simple"
 
     def __init__(
         self,

@@ -1,6 +1,5 @@
 """What is done about a run that goes wrong: a step is left out, or the run goes back to where all was well."""
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,8 @@ from calotype.training.ema import MovingAverage
 from calotype.training.health import Finding, HealthMonitor
 from calotype.training.optimiser import NonFiniteError
 from calotype.training.recipe import Recipe
-from calotype.training.state import State, module_tensors, restore_training_state, training_state, under
+from calotype.training.state import State, module_tensors, restore_training_state, training_state
+from calotype.utils import distributed
 
 KEEP_EVERY, MOST_STALLS, STALL_FACTOR = 4, 2, 0.25
 
@@ -96,12 +96,14 @@ class Guard:
 
     def load(self, state: Mapping[str, Any], pending: Mapping[str, Tensor], kept: State) -> None:
         """Take back what ``state`` returned; ``kept`` is the copy to go back to, empty where it is what runs now."""
-        state = copy.deepcopy(dict(state))
+        here, state = self.kept_at, dict(state)
         self.monitor.load(state.pop("monitor"), pending)
         for name, value in state.items():
             setattr(self, name, value)
-        if kept and self.limit:
+        if self.limit and kept:
             self.kept = kept
+        elif self.limit:
+            self.kept_at = here
         self.recipe.scale_discriminator(self.disc_factor)
 
     def _act(self, finding: Finding, seen: int) -> Event:
@@ -155,7 +157,7 @@ class Guard:
         """Return whether weights and buffers are finite: running statistics move before a step can be judged."""
         modules = {**self.recipe.averaged, **self.recipe.auxiliary}
         floats = [value for value in module_tensors("", modules).values() if value.is_floating_point()]
-        return all(bool(torch.isfinite(value).all()) for value in floats)
+        return not distributed.any_rank(any(not bool(torch.isfinite(value).all()) for value in floats))
 
     def _count(self) -> str:
         return f"intervention {self.interventions} of {self.limit}"

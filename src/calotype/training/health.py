@@ -24,7 +24,7 @@ SUSPICIOUS, TAKEN_OVER, DIVERGED = 1.2, 1.25, 1.5
 """The level of the loss over its best: above this nothing is kept to go back to; the discriminator weighs too much;
 training has come apart."""
 PATIENCE, PROGRESS = 0.08, 0.98
-"""The share of a run within which the level is to fall by 2 %."""
+"""The share of a run within which the level is to fall by 2 % (and never less than the steps of two levels)."""
 CHANCE_GAP, SURE_GAP, SURE_LOSS = 0.05, 2.0, 0.05
 DEAD_CODES, COLLAPSED_NATS, RUNAWAY = 0.1, 0.01, 100.0
 
@@ -46,13 +46,14 @@ class Vitals:
     """What rules look at: medians between looks, newest last, and the watched loss.
 
     ``level`` is None until there are steps enough. ``without_progress`` is the share of the run since the level last
-    fell by 2 %.
+    fell by 2 %, ``patience`` how much of it is too much.
     """
 
     series: Mapping[str, Sequence[float]]
     level: float | None = None
     best: float = math.inf
     without_progress: float = 0.0
+    patience: float = PATIENCE
 
     @property
     def adversarial(self) -> bool:
@@ -83,7 +84,7 @@ def takeover(vitals: Vitals) -> Finding | None:
 
 def stall(vitals: Vitals) -> Finding | None:
     """Without a discriminator the reconstruction has not become 2 % better for 8 % of the run."""
-    if vitals.adversarial or "reconstruction" not in vitals.series or vitals.without_progress < PATIENCE:
+    if vitals.adversarial or "reconstruction" not in vitals.series or vitals.without_progress < vitals.patience:
         return None
     sees = f"the reconstruction has not improved for {vitals.without_progress:.0%} of the run"
     return Finding("stall", sees, LOWER_RATE, "ease_learning_rates")
@@ -113,7 +114,7 @@ def discriminator_collapse(vitals: Vitals) -> Finding | None:
 
 
 def discriminator_dominance(vitals: Vitals) -> Finding | None:
-    """The discriminator's loss is below 0.05 and the logits more than 2 apart for long: it has nothing left to teach."""
+    """The discriminator's loss is below 0.05 and the logits more than 2 apart for long: it teaches nothing any more."""
     gaps, losses = _gaps(vitals), vitals.lately("disc_loss")
     if not gaps or not losses or min(gaps) < SURE_GAP or max(losses) > SURE_LOSS:
         return None
@@ -131,7 +132,7 @@ def dead_codes(vitals: Vitals) -> Finding | None:
 
 
 def posterior_collapse(vitals: Vitals) -> Finding | None:
-    """The posterior says less than 0.01 nats per latent number for long: latents are noise, and nothing gets through."""
+    """The posterior says less than 0.01 nats per latent number for long: latents are noise, nothing gets through."""
     nats = vitals.lately("nats_per_latent")
     if not nats or max(nats) > COLLAPSED_NATS:
         return None
@@ -212,7 +213,8 @@ class HealthMonitor:
             if level < PROGRESS * self.mark:
                 self.mark, self.progress_at = level, self.looks
         waited = (self.looks - self.progress_at) * self.interval / self.steps
-        return Vitals(self.series, level, self.best, waited)
+        patience = max(PATIENCE, 2 * self.per_level * self.interval / self.steps)
+        return Vitals(self.series, level, self.best, waited, patience)
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return what it knows as JSON data, and the steps since the last look."""
@@ -234,4 +236,4 @@ def _gaps(vitals: Vitals) -> list[float]:
 
 
 def _finite(values: Tensor) -> np.ndarray:
-    return np.nan_to_num(values.detach().cpu().double().numpy())
+    return np.nan_to_num(values.detach().cpu().double().numpy(), posinf=1e30, neginf=-1e30)

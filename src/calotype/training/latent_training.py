@@ -75,7 +75,9 @@ class PosteriorTraining(LatentTraining):
     ) -> tuple[Float[Tensor, ""], Logs]:
         """Return the weighted KL; ``latents`` are the posterior's parameters."""
         kl = self.weights.kl_loss(DiagonalGaussianDistribution(latents), images[0].numel())
-        return self.weights.config.kl_weight * kl, {"kl": kl.detach()}
+        per_image = images[0].numel() if self.weights.config.reduction == "mean" else 1
+        nats = kl.detach() * per_image / (latents[0].numel() / 2)
+        return self.weights.config.kl_weight * kl, {"kl": kl.detach(), "nats_per_latent": nats}
 
 
 class Coded(NamedTuple):
@@ -130,7 +132,8 @@ class CodebookTraining(LatentTraining):
         indices = latents.quantised.indices
         frequencies = distributed.average(code_frequencies(indices, self.model.quantize.codes))
         evenness, used = perplexity(frequencies)
-        logs = {"perplexity": evenness, "codes_used": used.float()}
+        could = min(self.model.quantize.codes, indices.numel() * distributed.world_size())
+        logs = {"perplexity": evenness, "codes_used": used.float(), "code_use": used / could}
         if self.keeper is None:
             return logs
         return logs | self.keeper.after_step(self._codebook, latents.z, indices, frequencies, draws)

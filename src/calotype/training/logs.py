@@ -36,6 +36,12 @@ class RunLog:
         for key, value in values.items():
             self.board.add_scalar(key, value, seen)
 
+    def event(self, seen: int, rule: str, message: str) -> None:
+        """Write one line about the run's health after ``seen`` samples."""
+        self.file.write(json.dumps({"samples": seen, "kind": "health", "rule": rule, "message": message}) + "\n")
+        self.file.flush()
+        self.board.add_text("health", message, seen)
+
     def picture(self, seen: int, picture: np.ndarray) -> Path:
         """Write a picture (HWC, uint8) to ``samples/<seen>.png``."""
         path = self.run / "samples" / f"{seen:010d}.png"

@@ -40,6 +40,8 @@ class Recipe(ABC):
     unit = "images"
     late_from = 1.0
     """The share of a run after which a step costs more; the trainer's timing looks at both phases."""
+    watched = "loss"
+    """The name of the logged loss that must not rise: positive, and the same thing all along the run."""
 
     averaged: dict[str, nn.Module]
     auxiliary: dict[str, nn.Module]
@@ -59,6 +61,9 @@ class Recipe(ABC):
         Raises:
             NonFiniteError: before anything has changed.
         """
+
+    def scale_discriminator(self, factor: float) -> None:  # noqa: B027 - most recipes have none
+        """Multiply the configured weight of the discriminator by ``factor``."""
 
     @abstractmethod
     def validate(self, averaged: Mapping[str, nn.Module]) -> dict[str, float]:

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 import torch
 
-from calotype.training.checkpoint import restore_training_state, training_state
 from calotype.training.draws import Draws
 from calotype.training.recipe import Recipe, Source
+from calotype.training.state import restore_training_state, training_state
 from calotype.utils import distributed
 
 STEPS, SECONDS, WARM_UP = 12, 5.0, 2

@@ -146,6 +146,8 @@ def _read(data: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _check(config: ConvolutionalAutoencoderConfig) -> None:
+    if config.shortcut != "none":
+        raise refuse(f"shortcut {config.shortcut!r}", "its changes of resolution have none")
     if config.space_to_depth > 1:
         raise refuse(f"space_to_depth {config.space_to_depth}", "its autoencoders work at the resolution of the pixels")
     if config.attention == "linear":

@@ -125,6 +125,8 @@ def _autoencoder_config(model: Autoencoder) -> AutoencoderConfig:
         return config
     if not isinstance(config, AutoencoderKLConfig | VQModelConfig):
         raise _refusal(f"an autoencoder of the class {type(model).__name__}", "it knows two")
+    if config.shortcut != "none":
+        raise _refusal("the autoencoder's shortcut", "its changes of resolution have none")
     if config.space_to_depth != 1:
         raise _refusal("the autoencoder's space_to_depth", "its layers see single pixels")
     if isinstance(config, VQModelConfig):
