@@ -76,7 +76,7 @@ def run(recipe: str, settings: str, train: ImageSet, held_out: ImageSet, out: Pa
         config, Loader(train, Transform(size=SIZE, flip=True)), Loader(held_out, Transform(size=SIZE, flip=False))
     )
     own: dict[str, Any] = {} if recipe == "ours" else {"interventions": 0, "ema": ConstantEMA(decay=0.0)}
-    intervals = {"validate_every": samples // 25, "checkpoint_every": samples, "preview_every": samples}
+    intervals = {"validate_every": samples // 25, "checkpoint_every": samples // 8, "preview_every": samples}
     trainer = Trainer(
         TrainerConfig(
             out=str(out), samples=samples, batch_size=batch, device="cpu", precision="fp32", **intervals, **own

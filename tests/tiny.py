@@ -140,13 +140,16 @@ def settings(out: Path, **changes: Any) -> TrainerConfig:
     return TrainerConfig(**chosen)
 
 
-def autoencoder_recipe(*, weights: int = 0, disc_from: float = 0.3, count: int = 12, **loss: Any) -> AutoencoderRecipe:
+def autoencoder_recipe(
+    *, weights: int = 0, disc_from: float = 0.3, count: int = 12, normalisation: str = "group", **loss: Any
+) -> AutoencoderRecipe:
     """A recipe with a GAN; ``weights`` seeds the initial weights."""
     torch.manual_seed(weights)
+    discriminator = replace(DISCRIMINATOR, normalisation=normalisation)
     config = AutoencoderRecipeConfig(
         autoencoder=AUTOENCODER,
         loss=LPIPSWithDiscriminatorConfig(
-            discriminator=DISCRIMINATOR, perceptual=NoPerceptualConfig(), disc_start=0, **loss
+            discriminator=discriminator, perceptual=NoPerceptualConfig(), disc_start=0, **loss
         ),
         disc_from=disc_from,
         optimiser=STEADY,

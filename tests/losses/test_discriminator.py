@@ -45,6 +45,20 @@ def test_group_normalisation_keeps_examples_apart() -> None:
     assert [group.num_channels // group.num_groups for group in groups] == [4, 4]
 
 
+def test_spectral_normalisation_bounds_every_layer() -> None:
+    model = NLayerDiscriminatorConfig(channels=8, num_layers=1, normalisation="spectral").build()
+    for _ in range(50):
+        model(torch.randn(2, 3, 16, 16))
+    plain = NLayerDiscriminatorConfig(channels=8, num_layers=1).build()
+    assert [type(layer) for layer in model.eval().main][2] is not type(plain.main[2]), "without another normalisation"
+    for layer in model.main:
+        if isinstance(layer, nn.Conv2d):
+            assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, abs=1e-3)
+    keys = {key.removesuffix(".parametrizations.weight.original") for key in model.state_dict()}
+    assert {"main.0", "main.2", "main.5"} <= keys
+    assert "main.0.weight" in plain.state_dict()
+
+
 def test_act_norm_starts_normalised_once() -> None:
     norm = ActNorm(3)
     x = 5 + 2 * torch.randn(8, 3, 6, 6) * torch.tensor([1.0, 3.0, 0.1]).view(3, 1, 1)

@@ -24,7 +24,8 @@ class TanhDistance(nn.Module):
 
 def make(**options: Any) -> LPIPSWithDiscriminator:
     torch.manual_seed(0)
-    options = {"disc_start": 100, "perceptual": NoPerceptualConfig(), "logvar_init": 0.3} | options
+    shared = {"disc_start": 100, "perceptual": NoPerceptualConfig(), "logvar_init": 0.3, "d_weight_cap": 1e4}
+    options = shared | options
     shape = NLayerDiscriminatorConfig(channels=8, num_layers=1)
     loss = LPIPSWithDiscriminatorConfig(discriminator=shape, **options).build()
     loss.perceptual_loss = TanhDistance()
@@ -69,6 +70,24 @@ def test_one_backward_pass_equals_the_references_three(
     torch.testing.assert_close(terms.adaptive_weight, weight.detach())
     assert terms.disc_factor == (samples_seen >= 100)
     assert all(parameter.grad is None for parameter in loss.discriminator.parameters())
+
+
+def test_the_discriminator_is_felt_little_by_little() -> None:
+    """Its own loss counts in full from the start; the gradient that it gives grows over the ramp."""
+    loss = make(disc_ramp=40)
+    images, _, last, reconstructions, _ = decode(torch.float64)
+    loss.double()
+    gradients = {}
+    for seen in (99, 100, 110, 140, 1000):
+        terms = loss.generator_step_gradients(images, reconstructions, last.weight, seen)
+        gradients[seen] = terms.gradient
+        assert terms.disc_factor == (seen >= 100)
+        assert bool(terms.adaptive_weight) == (seen >= 100)
+    full = gradients[140] - gradients[99]
+    assert full.abs().max() > 0
+    torch.testing.assert_close(gradients[100], gradients[99])
+    torch.testing.assert_close(gradients[110] - gradients[99], full / 4)
+    torch.testing.assert_close(gradients[1000], gradients[140])
 
 
 class Counting(nn.Module):
@@ -128,6 +147,7 @@ def test_the_adaptive_weight_balances_the_gradients() -> None:
     torch.testing.assert_close(loss.adaptive_weight(3 * nll_grad, generator_grad), 3 * weight)
     torch.testing.assert_close(loss.adaptive_weight(nll_grad, 3 * generator_grad), weight / 3, rtol=1e-3, atol=0)
     assert loss.adaptive_weight(1e9 * nll_grad, generator_grad).item() == 0.5 * 1e4
+    assert make(d_weight_cap=3.0).adaptive_weight(1e9 * nll_grad, generator_grad).item() == 0.5 * 3.0
     assert torch.isfinite(loss.adaptive_weight(nll_grad, torch.zeros(4, 3)))
     assert loss.adaptive_weight(nll_grad.bfloat16(), generator_grad.bfloat16()).dtype == torch.float32
 

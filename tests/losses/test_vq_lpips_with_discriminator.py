@@ -24,7 +24,8 @@ class TanhDistance(nn.Module):
 
 def make(**options: Any) -> VQLPIPSWithDiscriminator:
     torch.manual_seed(0)
-    options = {"disc_start": 100, "perceptual": NoPerceptualConfig(), "codebook_weight": 0.7} | options
+    shared = {"disc_start": 100, "perceptual": NoPerceptualConfig(), "codebook_weight": 0.7, "d_weight_cap": 1e4}
+    options = shared | options
     shape = NLayerDiscriminatorConfig(channels=8, num_layers=1)
     loss = VQLPIPSWithDiscriminatorConfig(discriminator=shape, **options).build().double()
     loss.perceptual_loss = TanhDistance()

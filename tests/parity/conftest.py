@@ -2,7 +2,10 @@ from pathlib import Path
 
 import pytest
 
-DEFAULT = Path(__file__).parent / "golden"
+KEPT = Path(__file__).parent / "golden"
+EVERY = Path(__file__).parents[3] / "shared" / "golden"
+"""All recordings, where they lie beside the checkout; those kept here are some of them."""
+DEFAULT = EVERY if EVERY.is_dir() else KEPT
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 
-from calotype.training import timing
+from calotype.training import guard, health, timing
+from calotype.training.draws import Draws
 from calotype.training.interrupt import Interrupted
 from calotype.training.recipe import Recipe
 from calotype.training.trainer import Trainer, TrainingError
 from calotype.utils import distributed
+from calotype.utils.files import digest
 from tiny import LEARNED, Wrapped, autoencoder_recipe, diffusion_recipe, quantised_recipe, regularised_recipe, settings
 
 GAN_KINDS = ("autoencoder", "quantised", "regularised")
@@ -22,15 +24,15 @@ KINDS = (*GAN_KINDS, "diffusion", "log_variance")
 
 
 class OnTheSecond(Wrapped):
-    """Does something to the batch at sample 8 on the second process alone."""
+    """Does something to the batch at a sample on the second process alone."""
 
-    def __init__(self, source: Any, meddle: Callable[[Any], Any]) -> None:
+    def __init__(self, source: Any, meddle: Callable[[Any], Any], at: int = 8) -> None:
         super().__init__(source)
-        self.meddle = meddle
+        self.meddle, self.at = meddle, at
 
     def batch(self, start: int, count: int, rows: slice = slice(None)) -> Any:
         batch = super().batch(start, count, rows)
-        return self.meddle(batch) if start == 8 and distributed.rank() == 1 else batch
+        return self.meddle(batch) if start == self.at and distributed.rank() == 1 else batch
 
 
 def precise(kind: str, encoded: Path) -> Recipe:
@@ -56,6 +58,26 @@ def ask_to_stop(batch: Any) -> Any:
     return batch
 
 
+def worse_on_the_second(recipe: Recipe) -> Recipe:
+    """The recipe, whose second process sees a loss that comes apart at sample 20; the first sees nothing."""
+    true = recipe.step
+
+    def step(batch: Any, draws: Draws) -> dict[str, torch.Tensor]:
+        loss = 5.0 if draws.seen == 20 and distributed.rank() == 1 else 1.0
+        return true(batch, draws) | {"reconstruction": torch.tensor(loss, dtype=torch.float64)}
+
+    recipe.step = step
+    return recipe
+
+
+def put_right(out: Path, encoded: Path) -> str:
+    """A run with a NaN and a divergence, each on the second process alone; returns a digest of its weights."""
+    health.LEVEL_STEPS, health.LEVEL_SAMPLES, guard.KEEP_EVERY = 2, 1, 1
+    recipe = worse_on_the_second(precise("autoencoder", encoded))
+    Trainer(settings(out)).fit(recipe, OnTheSecond(recipe.train, not_a_number, at=12))
+    return digest(repr([value.tolist() for value in recipe.model.state_dict().values()]))
+
+
 def main(out: Path, encoded: Path) -> None:
     told: dict[str, Any] = {"rank": distributed.rank(), "processes": distributed.world_size()}
     for kind in KINDS:
@@ -64,9 +86,10 @@ def main(out: Path, encoded: Path) -> None:
     for name, meddle in {"stop": ask_to_stop, "nan": not_a_number}.items():
         recipe = autoencoder_recipe()
         try:
-            Trainer(settings(out / name)).fit(recipe, OnTheSecond(recipe.train, meddle))
+            Trainer(settings(out / name, interventions=0)).fit(recipe, OnTheSecond(recipe.train, meddle))
         except (Interrupted, TrainingError) as error:
             told[name] = f"{type(error).__name__} {getattr(error, 'exit_code', '')} {error}"
+    told["put right"] = put_right(out / "put right", encoded)
     timing.STEPS = 4
     recipe = autoencoder_recipe()
     Trainer(settings(out / "minutes", minutes=0.001)).fit(recipe, recipe.train)

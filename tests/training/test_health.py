@@ -10,7 +10,7 @@ import torch
 from calotype.training.health import HISTORY, LONG, Finding, HealthMonitor
 
 Trace = Callable[[int], dict[str, float]]
-STEPS = 2000
+STEPS = 600
 GAN = {"disc_loss": 0.8, "logits_real": 0.3, "logits_fake": -0.4, "d_weight": 0.01}
 FINE = {"gradient_norm": 0.4, "nats_per_latent": 1.0, "code_use": 0.7}
 
@@ -32,34 +32,34 @@ def rules(trace: Trace, **options: Any) -> list[str]:
 
 
 def learning(step: int) -> float:
-    return 0.1 + 0.6 * 0.998**step
+    return 0.1 + 0.6 * 0.993**step
 
 
 def noisy(batch_size: int, late: dict[str, float]) -> Trace:
-    """A loss that falls, with the noise of batches: images differ by a factor of 1.6; a discriminator from 1000 on."""
+    """A loss that falls, with the noise of batches: images differ by a factor of 1.6; a discriminator from 300 on."""
     factors = torch.empty(STEPS, batch_size).log_normal_(0, 0.5, generator=torch.Generator().manual_seed(1)).mean(1)
     noise = (factors / factors.mean()).tolist()
-    return lambda step: {"reconstruction": learning(step) * noise[step]} | FINE | (late if step >= 1000 else {})
+    return lambda step: {"reconstruction": learning(step) * noise[step]} | FINE | (late if step >= 300 else {})
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, 64])
+@pytest.mark.parametrize("batch_size", [4, 64])
 def test_nothing_is_found_in_a_healthy_run(batch_size: int) -> None:
     assert rules(noisy(batch_size, GAN), batch_size=batch_size) == []
 
 
-@pytest.mark.parametrize("batch_size", [1, 64])
+@pytest.mark.parametrize("batch_size", [4, 64])
 def test_a_loss_that_comes_apart(batch_size: int) -> None:
     calm = noisy(batch_size, {})
     found = list(
         watch(
             monitor(batch_size),
-            lambda step: {**calm(step), "reconstruction": calm(step)["reconstruction"] * (1 + 2 * (step > 900))},
+            lambda step: {**calm(step), "reconstruction": calm(step)["reconstruction"] * (1 + 2 * (step > 270))},
         )
     )
     step, first = found[0]
     assert (first.rule, first.remedy) == ("divergence", "roll_back")
     assert first.advice == "lower the learning rate"
-    assert 900 < step < 900 + 2 * max(32, 512 // batch_size), "half a level of bad steps is enough"
+    assert 270 < step < 270 + max(32, 512 // batch_size), "little more than half a level of bad steps is enough"
 
 
 def test_single_bad_batches_do_not_matter() -> None:
@@ -68,8 +68,8 @@ def test_single_bad_batches_do_not_matter() -> None:
 
 def test_a_discriminator_that_weighs_too_much() -> None:
     def trace(step: int) -> dict[str, float]:
-        worse = 1 + 0.3 * min(1, max(0, step - 1000) / 100)
-        return {"reconstruction": learning(min(step, 1000)) * worse} | (GAN if step >= 1000 else {})
+        worse = 1 + 0.3 * min(1, max(0, step - 300) / 30)
+        return {"reconstruction": learning(min(step, 300)) * worse} | (GAN if step >= 300 else {})
 
     found = [finding for _, finding in watch(monitor(), trace)]
     assert {(finding.rule, finding.remedy) for finding in found} == {("takeover", "ease_discriminator")}
@@ -80,20 +80,17 @@ def test_a_discriminator_that_weighs_too_much() -> None:
 
 
 def test_with_a_discriminator_its_weight_is_to_blame() -> None:
-    found = dict(
-        (finding.rule, finding.advice)
-        for _, finding in watch(monitor(), lambda step: {"reconstruction": 1.0 + (step > 900)} | GAN)
-    )
-    assert found == {"takeover": "lower disc_weight", "divergence": "lower disc_weight"}
+    ((_, found),) = watch(monitor(), lambda step: {"reconstruction": 1.0 + (step > 270)} | GAN)
+    assert (found.rule, found.advice) == ("divergence", "lower disc_weight"), "found once, as long as it lasts"
 
 
 def test_a_reconstruction_that_stalls() -> None:
-    found = list(watch(monitor(), lambda step: {"reconstruction": learning(min(step, 400))}))
+    found = list(watch(monitor(), lambda step: {"reconstruction": learning(min(step, 120))}))
     step, first = found[0]
     assert (first.rule, first.remedy) == ("stall", "ease_learning_rates")
-    assert 400 + 0.07 * STEPS < step < 400 + 0.12 * STEPS
-    assert rules(lambda step: {"reconstruction": learning(min(step, 400))} | GAN) == [], "then it is no wonder"
-    assert rules(lambda step: {"loss_simple": learning(min(step, 400))}, watched="loss_simple") == []
+    assert 120 + 0.07 * STEPS < step < 120 + 0.16 * STEPS
+    assert rules(lambda step: {"reconstruction": learning(min(step, 120))} | GAN) == [], "then it is no wonder"
+    assert rules(lambda step: {"loss_simple": learning(min(step, 120))}, watched="loss_simple") == []
 
 
 @pytest.mark.parametrize(
@@ -110,20 +107,20 @@ def test_what_must_last(rule: str, bad: dict[str, float]) -> None:
     well = FINE | GAN
 
     def trace(step: int) -> dict[str, float]:
-        return {"reconstruction": learning(step)} | well | (bad if 600 <= step < 1000 or step >= 1400 else {})
+        return {"reconstruction": learning(step)} | well | (bad if 180 <= step < 300 or step >= 420 else {})
 
     found = list(watch(monitor(), trace))
     assert [finding.rule for _, finding in found] == [rule, rule]
     assert {finding.remedy for _, finding in found} == {"say"}
-    assert 600 + 10 * (LONG - 1) <= found[0][0] < 600 + 10 * (LONG + 1)
+    assert 180 + 3 * (LONG - 1) <= found[0][0] < 180 + 3 * (LONG + 1)
     assert all("\n" not in finding.sees + finding.advice for _, finding in found)
-    assert rules(lambda step: trace(0) | (bad if step % 100 < 80 else {})) == []
+    assert rules(lambda step: trace(0) | (bad if step % 30 < 24 else {})) == []
 
 
 @pytest.mark.parametrize("name", ["gradient_norm", "d_weight"])
 def test_a_hundred_times_the_usual(name: str) -> None:
     def trace(step: int, factor: float) -> dict[str, float]:
-        late = {name: factor * {**FINE, **GAN}[name]} if step >= 1500 else {}
+        late = {name: factor * {**FINE, **GAN}[name]} if step >= 450 else {}
         return {"reconstruction": learning(step)} | FINE | GAN | late
 
     assert rules(lambda step: trace(step, 200.0)) == ["runaway"]
@@ -131,7 +128,7 @@ def test_a_hundred_times_the_usual(name: str) -> None:
 
 
 def test_it_is_looked_at_two_hundred_times() -> None:
-    assert monitor().interval == 10
+    assert monitor().interval == 3
     assert HealthMonitor("loss", batch_size=4, total=40).interval == 1
     assert HealthMonitor("loss", batch_size=1, total=10**6).interval == 100
 
@@ -151,14 +148,14 @@ def test_what_it_knows_can_be_stored() -> None:
     """A monitor that is stored and read at any step finds what the other finds."""
 
     def trace(step: int) -> dict[str, float]:
-        return noise(step) | (GAN | {"logits_fake": 0.3} if step > 700 else {}) | {"gradient_norm": float("inf")}
+        return noise(step) | (GAN | {"logits_fake": 0.3} if step > 210 else {}) | {"gradient_norm": float("inf")}
 
     noise = noisy(4, {})
     whole, found = monitor(4), []
     expected = list(watch(whole, trace))
     current = monitor(4)
-    for start in range(0, STEPS, 123):
-        found += watch(current, trace, range(start, min(start + 123, STEPS)))
+    for start in range(0, STEPS, 37):
+        found += watch(current, trace, range(start, min(start + 37, STEPS)))
         state, pending = current.state()
         current = monitor(4)
         current.load(json.loads(json.dumps(state, allow_nan=False)), pending)

@@ -82,6 +82,15 @@ def test_what_happens_on_one_happens_on_both(two: Path) -> None:
     assert latest_checkpoint(two / "nan").name == f"{8:010d}"
 
 
+def test_both_put_right_what_went_wrong_on_one(two: Path) -> None:
+    told = [json.loads((two / f"{rank}.json").read_text())["put right"] for rank in range(2)]
+    assert told[0] == told[1]
+    said = [line for line in metrics(two / "put right") if line.get("kind") == "health"]
+    assert [line["rule"] for line in said] == ["not finite", "divergence"]
+    assert "2.0 times its best at 24 images: went back to what it was at 20 images" in said[1]["message"]
+    assert latest_checkpoint(two / "put right").name == f"{40:010d}"
+
+
 def test_minutes_are_one_number_of_samples(two: Path) -> None:
     samples = read_json(two / "minutes" / "config.json")["config"]["samples"]
     assert samples >= 4

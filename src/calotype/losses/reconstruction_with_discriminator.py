@@ -27,7 +27,8 @@ class ReconstructionWithDiscriminatorConfig(Config):
 
     The discriminator starts at ``disc_start`` samples seen; what it says about the reconstructions counts from nothing
     to its full weight over the ``disc_ramp`` samples that follow. ``d_weight_cap`` is the most that the adaptive weight
-    multiplies ``disc_weight`` by (the reference: 1e4). ``r1_weight`` and ``lecam_weight`` restrain the discriminator
+    multiplies ``disc_weight`` by: with losses that are means it is about 0.1; sums, C*H*W times larger, need the
+    reference's 1e4. ``r1_weight`` and ``lecam_weight`` restrain the discriminator
     (0: off). ``"multiscale_l1"`` averages L1 over block means of 1, 2, 4 and 8 pixels. Where ``perceptual_weight`` is 0
     the perceptual network does not run.
     """
@@ -40,7 +41,7 @@ class ReconstructionWithDiscriminatorConfig(Config):
     disc_start: int
     disc_ramp: int = 0
     disc_loss: Literal["hinge", "vanilla"] = "hinge"
-    d_weight_cap: float = 1e4
+    d_weight_cap: float = 10.0
     r1_weight: float = 0.0
     lecam_weight: float = 0.0
     reconstruction: Literal["l1", "l2", "multiscale_l1"] = "l1"

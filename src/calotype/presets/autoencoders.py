@@ -18,7 +18,7 @@ from calotype.models.quantisers import FSQConfig, QuantiserConfig, VectorQuantiz
 from calotype.models.vq_model import VQModelConfig
 from calotype.presets.released.first_stages import FIRST_STAGES
 from calotype.training.autoencoder_recipe import AutoencoderRecipeConfig
-from calotype.training.codebook import CodeAverageConfig, CodebookConfig
+from calotype.training.codebook import CodebookConfig
 from calotype.training.optimiser import OptimiserConfig
 
 SMALL: dict[str, Any] = {
@@ -32,7 +32,6 @@ SMALL_KL_LOSS = LPIPSWithDiscriminatorConfig(**SMALL, kl_weight=2e-3)
 SMALL_VQ_LOSS = VQLPIPSWithDiscriminatorConfig(**SMALL)
 SMALL_SHAPE: dict[str, Any] = {"channels": 96, "num_res_blocks": 1, "space_to_depth": 4, "attention": "none"}
 DEBUG_SHAPE: dict[str, Any] = SMALL_SHAPE | {"channels": 32, "channel_multipliers": (1, 1), "latent_channels": 4}
-AVERAGED_CODES = CodebookConfig(average=CodeAverageConfig(decay=0.95))
 REFERENCE_CODES = CodebookConfig(initial="random", restart_every=0)
 REFERENCE_LEARNING_RATE = 4.5e-6
 """For every image of a batch."""
@@ -47,7 +46,7 @@ class AutoencoderPreset:
     reproduces: str
     autoencoder: AutoencoderKLConfig | VQModelConfig
     loss: LPIPSWithDiscriminatorConfig | VQLPIPSWithDiscriminatorConfig
-    codebook: CodebookConfig = AVERAGED_CODES
+    codebook: CodebookConfig = CodebookConfig()
     disc_from: float = 1.0
     learning_rate: float = 3e-3
     disc_learning_rate: float = 4e-4

@@ -76,9 +76,12 @@ def divergence(vitals: Vitals) -> Finding | None:
 
 def takeover(vitals: Vitals) -> Finding | None:
     """With a discriminator the reconstruction is 1.25 times worse than it was: it looks for realism, not likeness."""
-    if vitals.level is None or not vitals.adversarial or vitals.level <= TAKEN_OVER * vitals.best:
+    if vitals.level is None or not vitals.adversarial:
         return None
-    sees = f"the discriminator has made the reconstruction {vitals.level / vitals.best:.2f} times worse than its best"
+    worse = vitals.level / vitals.best
+    if not TAKEN_OVER < worse <= DIVERGED:
+        return None
+    sees = f"the discriminator has made the reconstruction {worse:.2f} times worse than its best"
     return Finding("takeover", sees, "lower disc_weight", "ease_discriminator")
 
 
@@ -187,7 +190,7 @@ class HealthMonitor:
         vitals = self._vitals()
         found = [finding for rule in RULES if (finding := rule(vitals)) is not None]
         new = [finding for finding in found if finding.rule not in self.active]
-        self.active = [finding.rule for finding in found if finding.remedy == "say"]
+        self.active = [finding.rule for finding in found]
         return new
 
     @property

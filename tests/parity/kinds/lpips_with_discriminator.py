@@ -78,6 +78,7 @@ def shared_options(config: dict[str, Any]) -> dict[str, Any]:
         "discriminator": discriminator,
         "perceptual": NoPerceptualConfig(),
         "disc_start": config["disc_start"],
+        "d_weight_cap": 1e4,
         "disc_loss": config.get("disc_loss", "hinge"),
         **weights,
     }

@@ -49,6 +49,7 @@ def loss_config(node: Any) -> LossConfig | None:
         "perceptual_weight": params.number("perceptual_weight", 1.0),
         "disc_weight": params.number("disc_weight", 1.0),
         "disc_factor": params.number("disc_factor", 1.0),
+        "d_weight_cap": 1e4,
         "disc_start": params.integer("disc_start"),
         "disc_loss": params.choice("disc_loss", {"hinge": "hinge", "vanilla": "vanilla"}, "hinge"),
     }

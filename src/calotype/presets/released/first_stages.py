@@ -61,6 +61,7 @@ def _first_stage(
     parts: dict[str, Any] = {
         "discriminator": NLayerDiscriminatorConfig(normalisation="batch", num_layers=layers),
         "perceptual": VGG16PerceptualConfig(),
+        "d_weight_cap": 1e4,
     }
     made = (
         LPIPSWithDiscriminatorConfig(**parts, kl_weight=1e-6, disc_weight=0.5, disc_start=50_001, reduction="sum")
