@@ -37,11 +37,11 @@ def plan(session: Session = CPU, *, minutes: float = 10.0, size: int | None = No
     ("session", "minutes", "size", "presets"),
     [
         (CPU, 0.5, 64, ("kl-f8-debug", "ldm-debug")),
-        (CPU, 10.0, 64, ("kl-f4-small", "ldm-small")),
-        (CPU, 600.0, 128, ("kl-f4-small", "ldm-small")),
-        (GPU, 0.5, 64, ("kl-f4-small", "ldm-small")),
-        (GPU, 60.0, 64, ("kl-f4-small", "ldm-small")),
-        (GPU, 60.0, 128, ("kl-f8", "ldm-base")),
+        (CPU, 10.0, 64, ("kl-f4-small", "modern")),
+        (CPU, 600.0, 128, ("kl-f4-small", "modern")),
+        (GPU, 0.5, 64, ("kl-f4-small", "modern")),
+        (GPU, 60.0, 64, ("kl-f4-small", "modern")),
+        (GPU, 60.0, 128, ("kl-f8", "modern-base")),
     ],
 )
 def test_presets_follow_the_machine_the_minutes_and_the_size(
@@ -74,8 +74,8 @@ def test_sizes_that_cannot_be_trained(size: int) -> None:
 
 
 def test_a_size_must_fit_both_networks() -> None:
-    assert plan(GPU, minutes=60.0, size=192).diffusion == "ldm-base"
-    with pytest.raises(UserError, match="--size must be a multiple of 64 for kl-f8 and ldm-base, not 144"):
+    assert plan(GPU, minutes=60.0, size=192).diffusion == "modern-base"
+    with pytest.raises(UserError, match="--size must be a multiple of 64 for kl-f8 and modern-base, not 144"):
         plan(GPU, minutes=60.0, size=144)
 
 

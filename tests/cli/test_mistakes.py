@@ -59,7 +59,7 @@ MISTAKES = [
     ("train ldm-debug --data {scans} --out {out} --autoencoder {chain}/autoencoder", "has 1 channel of uint16"),
     ("train ldm-debug --data {pictures} --out {out} --autoencoder {chain}/autoencoder --size 64", "leave --size"),
     (
-        "train ldm-base --data {pictures} --out {out} --autoencoder {chain}/autoencoder",
+        "train modern-base --data {pictures} --out {out} --autoencoder {chain}/autoencoder",
         "of a multiple of 64 px, not 32",
     ),
     ("train tiny-decoder --data {pictures} --out {out}", "name an autoencoder with --autoencoder"),

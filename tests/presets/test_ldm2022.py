@@ -16,7 +16,7 @@ from calotype.training.ema import WarmUpEMA
 from calotype.training.session import start_session
 from tiny import Pictures, autoencoder_artifact, settings
 
-PRESET = find_preset("ldm2022")
+PRESET = find_preset("ldm2022-base")
 
 
 def test_its_optimiser_is_adamw_as_torch_has_it_at_a_constant_rate() -> None:
@@ -33,6 +33,12 @@ def test_its_objective_is_the_plain_error_of_the_noise() -> None:
     assert recipe.schedule == ScaledLinear(timesteps=1000, beta_start=0.0015, beta_end=0.0195)
 
 
+def test_the_two_small_presets_differ_in_the_method_alone() -> None:
+    ours, paper = find_preset("modern"), find_preset("ldm2022")
+    assert ours.shape == paper.shape
+    assert paper.method == PRESET.method != ours.method
+
+
 def test_training_by_a_preset_takes_its_average(
     picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -47,10 +53,10 @@ def test_training_by_a_preset_takes_its_average(
             return tmp_path
 
     monkeypatch.setattr(stages, "Trainer", Trainer)
-    small = replace(PRESET, channels=32, channel_multipliers=(1,), num_res_blocks=1, text_channels=64, text_layers=1)
+    small = replace(PRESET, shape=find_preset("ldm-debug").shape)
     artifact, source = autoencoder_artifact(tmp_path / "autoencoder"), open_source(str(picture_folder))
     session = start_session("cpu", "fp32")
     stages.train_diffusion(small, source, artifact, tmp_path / "latents", settings(tmp_path), session)
     config, recipe = taken
     assert config == replace(settings(tmp_path), ema=WarmUpEMA(decay=0.9999))
-    assert recipe.config.optimiser == PRESET.optimiser
+    assert recipe.config.optimiser == PRESET.method.optimiser

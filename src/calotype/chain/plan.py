@@ -107,8 +107,8 @@ def _choose_presets(size: int, minutes: float, *, gpu: bool) -> tuple[str, str, 
     if not gpu and minutes < 1:
         return "kl-f8-debug", "ldm-debug", " (a debug size: do not expect pictures)"
     if gpu and size >= 128 and minutes >= 60:
-        return "kl-f8", "ldm-base", ""
-    return "kl-f4-small", "ldm-small", ""
+        return "kl-f8", "modern-base", ""
+    return "kl-f4-small", "modern", ""
 
 
 def _conditions(source: Source, preset: DiffusionPreset) -> str:

@@ -60,7 +60,7 @@ def train_diffusion(
     )
     torch.manual_seed(settings.seed)
     recipe = DiffusionRecipe(config, autoencoder, train, held_out)
-    return Trainer(replace(settings, ema=preset.ema)).fit(recipe, train)
+    return Trainer(replace(settings, ema=preset.method.ema)).fit(recipe, train)
 
 
 def train_tiny_decoder(

@@ -29,7 +29,7 @@ def command(
 
     First an autoencoder: calotype train kl-f4-small --data photos/ --out runs/ae --minutes 30
 
-    Then a diffusion model on its latents: calotype train ldm-small --autoencoder runs/ae --data photos/ --out runs/ldm
+    Then a diffusion model on its latents: calotype train modern --autoencoder runs/ae --data photos/ --out runs/ldm
     --minutes 60
 
     For live previews (calotype sample --previews), a tiny decoder that imitates it: calotype train tiny-decoder

@@ -1,6 +1,7 @@
-"""Diffusion presets: a network and how it is trained, for whatever latents and conditions there are."""
+"""Diffusion presets: the shape of a network joined with a method of training, for any latents and conditions."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from calotype.conditioner import ConditionerConfig, LabelEmbedderConfig, TextEmbedderConfig
 from calotype.data.image_set import ImageSet
@@ -12,16 +13,11 @@ from calotype.training.diffusion_recipe import DiffusionRecipeConfig
 from calotype.training.ema import EMAConfig, PowerFunctionEMA, WarmUpEMA
 from calotype.training.optimiser import OptimiserConfig
 
-MODERN = Objective(prediction="flow", times=LogitNormalTimes())
-
 
 @dataclass(frozen=True, kw_only=True)
-class DiffusionPreset:
-    """A row: the network's shape, how it is trained, where that comes from and what it should reach."""
+class UNetShape:
+    """A UNet for any latents and conditions, and the text transformer of those that are captions."""
 
-    name: str
-    summary: str
-    reproduces: str
     channels: int
     channel_multipliers: tuple[int, ...] = (1, 2)
     num_res_blocks: int = 1
@@ -31,36 +27,17 @@ class DiffusionPreset:
     scale_shift_norm: bool = True
     text_channels: int = 128
     text_layers: int = 2
-    schedule: NoiseSchedules = Flow()
-    objective: Objective = MODERN
-    optimiser: OptimiserConfig = OptimiserConfig(learning_rate=1e-3)
-    ema: EMAConfig = PowerFunctionEMA()
-    batch_size: int = 64
 
-    stage = "diffusion"
-
-    @property
-    def factor(self) -> int:
-        """What height and width of the latents must be multiples of."""
-        return self._network(1, ConditionerConfig()).factor
-
-    def conditioner(self, images: ImageSet) -> ConditionerConfig:
-        """Return the conditioner for the fields of these images."""
-        return conditioner_for(images, channels=self.text_channels, layers=self.text_layers)
-
-    def recipe(self, latent_channels: int, images: ImageSet) -> DiffusionRecipeConfig:
-        """Return the recipe for latents of this width and the fields of these images."""
-        conditioner = self.conditioner(images)
-        return DiffusionRecipeConfig(
-            network=self._network(latent_channels, conditioner),
-            conditioner=conditioner,
-            schedule=self.schedule,
-            objective=self.objective,
-            optimiser=self.optimiser,
-        )
-
-    def _network(self, latent_channels: int, conditioner: ConditionerConfig) -> UNetConfig:
-        network = UNetConfig(
+    def network(self, latent_channels: int, conditioner: ConditionerConfig) -> UNetConfig:
+        """Return the network for latents of this width, under these conditions."""
+        slots: dict[str, Any] = {}
+        for embedder in conditioner.embedders:
+            if isinstance(embedder, TextEmbedderConfig):
+                slots |= {"transformer_depth": 1, "context_channels": embedder.channels}
+                slots |= {"vector_channels": embedder.channels} if embedder.pooled else {}
+            elif isinstance(embedder, LabelEmbedderConfig):
+                slots["num_classes"] = len(embedder.classes) + 1
+        return UNetConfig(
             in_channels=latent_channels,
             out_channels=latent_channels,
             channels=self.channels,
@@ -70,88 +47,135 @@ class DiffusionPreset:
             head_channels=self.head_channels,
             space_to_depth=self.space_to_depth,
             scale_shift_norm=self.scale_shift_norm,
+            **slots,
         )
-        for embedder in conditioner.embedders:
-            if isinstance(embedder, TextEmbedderConfig):
-                network = replace(
-                    network,
-                    transformer_depth=1,
-                    context_channels=embedder.channels,
-                    vector_channels=embedder.channels if embedder.pooled else None,
-                )
-            elif isinstance(embedder, LabelEmbedderConfig):
-                network = replace(network, num_classes=len(embedder.classes) + 1)
-        return network
 
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """How a network is trained: what it learns on which noise, by which steps, and how its weights are averaged."""
+
+    schedule: NoiseSchedules
+    objective: Objective
+    optimiser: OptimiserConfig
+    ema: EMAConfig
+    batch_size: int = 64
+
+    def rate(self, learning_rate: float, *, warmup_samples: int | None = None) -> "Method":
+        """Return this method at another learning rate (and warm-up), as networks of other sizes need."""
+        warm_up = self.optimiser.warmup_samples if warmup_samples is None else warmup_samples
+        return replace(self, optimiser=replace(self.optimiser, learning_rate=learning_rate, warmup_samples=warm_up))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionPreset:
+    """A row: a shape and a method, where they come from and what they should reach."""
+
+    name: str
+    summary: str
+    reproduces: str = ""
+    shape: UNetShape
+    method: Method
+
+    stage = "diffusion"
+
+    @property
+    def factor(self) -> int:
+        """What height and width of the latents must be multiples of."""
+        return self.shape.network(1, ConditionerConfig()).factor
+
+    @property
+    def batch_size(self) -> int:
+        """Images per step."""
+        return self.method.batch_size
+
+    def conditioner(self, images: ImageSet) -> ConditionerConfig:
+        """Return the conditioner for the fields of these images."""
+        return conditioner_for(images, channels=self.shape.text_channels, layers=self.shape.text_layers)
+
+    def recipe(self, latent_channels: int, images: ImageSet) -> DiffusionRecipeConfig:
+        """Return the recipe for latents of this width and the fields of these images."""
+        conditioner = self.conditioner(images)
+        return DiffusionRecipeConfig(
+            network=self.shape.network(latent_channels, conditioner),
+            conditioner=conditioner,
+            schedule=self.method.schedule,
+            objective=self.method.objective,
+            optimiser=self.method.optimiser,
+        )
+
+
+MODERN = Method(
+    schedule=Flow(),
+    objective=Objective(prediction="flow", times=LogitNormalTimes()),
+    optimiser=OptimiserConfig(learning_rate=1.5e-3),
+    ema=PowerFunctionEMA(),
+)
+LDM2022 = Method(
+    schedule=ScaledLinear(beta_start=0.0015, beta_end=0.0195),
+    objective=Objective(prediction="eps"),
+    optimiser=OptimiserConfig(
+        learning_rate=9.6e-5, betas=(0.9, 0.999), weight_decay=0.01, warmup_samples=0, decay_from=1.0, clip=0.0
+    ),
+    ema=WarmUpEMA(decay=0.9999),
+    batch_size=48,
+)
+"""What the reference trains its unconditional models by; its learning rate is 2e-6 for every image of a batch."""
+
+SMALL = UNetShape(channels=128, channel_multipliers=(1, 1), space_to_depth=2)
+EMOJI = replace(SMALL, channels=112, head_channels=28, text_channels=96)
+DEBUG = UNetShape(channels=64, text_channels=32, text_layers=1)
+BASE = UNetShape(
+    channels=224,
+    channel_multipliers=(1, 2, 3, 4),
+    num_res_blocks=2,
+    attention_factors=(2, 4, 8),
+    text_channels=512,
+    text_layers=8,
+)
+PAPER = replace(BASE, scale_shift_norm=False, text_channels=640, text_layers=32)
 
 DIFFUSION: dict[str, DiffusionPreset] = {
     preset.name: preset
     for preset in (
         DiffusionPreset(
-            name="ldm-small",
-            summary="flow matching with a small UNet; made for CPUs and 16x16 latents",
+            name="modern",
+            summary="flow matching with a small UNet for 16x16 latents; what `calotype run` takes",
             reproduces="docs/results/demo.md",
-            channels=128,
-            channel_multipliers=(1, 1),
-            space_to_depth=2,
-            optimiser=OptimiserConfig(learning_rate=1.5e-3),
+            shape=SMALL,
+            method=MODERN,
+        ),
+        DiffusionPreset(
+            name="ldm2022",
+            summary="the same network by the paper's method: eps, uniform times, its schedule, optimiser and EMA",
+            shape=SMALL,
+            method=LDM2022,
         ),
         DiffusionPreset(
             name="ldm-emoji",
-            summary="as ldm-small, within the 16 MB of the model that comes with the package",
+            summary="flow matching within 16 MB: the model that comes with the package",
             reproduces="src/calotype/presets/embedded/MODEL_CARD.md",
-            channels=112,
-            channel_multipliers=(1, 1),
-            head_channels=28,
-            space_to_depth=2,
-            text_channels=96,
-            optimiser=OptimiserConfig(learning_rate=1.5e-3),
+            shape=EMOJI,
+            method=MODERN,
         ),
         DiffusionPreset(
             name="ldm-debug",
             summary="takes a stage through in seconds; for tests",
-            reproduces="",
-            channels=64,
-            text_channels=32,
-            text_layers=1,
-            optimiser=OptimiserConfig(learning_rate=1e-3, warmup_samples=80),
-            batch_size=8,
+            shape=DEBUG,
+            method=replace(MODERN.rate(1e-3, warmup_samples=80), batch_size=8),
         ),
         DiffusionPreset(
-            name="ldm-base",
-            summary="flow matching with a UNet of about 290 M parameters (430 M with text); for GPUs",
-            reproduces="",
-            channels=224,
-            channel_multipliers=(1, 2, 3, 4),
-            num_res_blocks=2,
-            attention_factors=(2, 4, 8),
-            text_channels=512,
-            text_layers=8,
-            optimiser=OptimiserConfig(learning_rate=1e-4, warmup_samples=64_000),
+            name="modern-base",
+            summary="as modern, with a UNet of about 290 M parameters (430 M with text); for GPUs",
+            shape=BASE,
+            method=MODERN.rate(1e-4, warmup_samples=64_000),
         ),
         DiffusionPreset(
-            name="ldm2022",
-            summary="the paper's recipe: eps, uniform times, the reference's noise schedule, UNet and optimiser",
-            reproduces="arXiv:2112.10752, Table 1 at full size (needs a GPU and the paper's data)",
-            channels=224,
-            channel_multipliers=(1, 2, 3, 4),
-            num_res_blocks=2,
-            attention_factors=(2, 4, 8),
-            scale_shift_norm=False,
-            text_channels=640,
-            text_layers=32,
-            schedule=ScaledLinear(beta_start=0.0015, beta_end=0.0195),
-            objective=Objective(prediction="eps"),
-            optimiser=OptimiserConfig(
-                learning_rate=9.6e-5,
-                betas=(0.9, 0.999),
-                weight_decay=0.01,
-                warmup_samples=0,
-                decay_from=1.0,
-                clip=0.0,
-            ),
-            ema=WarmUpEMA(decay=0.9999),
-            batch_size=48,
+            name="ldm2022-base",
+            summary="the paper's method with its UNet; for GPUs",
+            reproduces="arXiv:2112.10752, Table 1 (needs the paper's data)",
+            shape=PAPER,
+            method=LDM2022,
         ),
     )
 }
