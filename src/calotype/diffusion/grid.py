@@ -1,5 +1,6 @@
 """The nodes through which a solver walks from noise to image."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,12 +15,14 @@ class Grid:
     """N + 1 nodes (t, alpha, sigma) in float64, from noise to image: N steps.
 
     The last node is usually *clean* (alpha 1, sigma 0): a solver lands on it and the network is never shown it.
+    ``at_log_snr`` makes nodes of the same schedule elsewhere, for solvers that leave these.
     Made by ``NoiseSchedule.grid`` and ``NoiseSchedule.grid_at``.
     """
 
     t: Float64[Tensor, " nodes"]
     alpha: Float64[Tensor, " nodes"]
     sigma: Float64[Tensor, " nodes"]
+    at_log_snr: Callable[[Float64[Tensor, " n"]], "Grid"]
 
     @property
     def steps(self) -> int:
@@ -28,7 +31,7 @@ class Grid:
 
     def tail(self, node: int) -> "Grid":
         """Return the grid from ``node`` on: a walk that starts there."""
-        return Grid(self.t[node:], self.alpha[node:], self.sigma[node:])
+        return Grid(self.t[node:], self.alpha[node:], self.sigma[node:], self.at_log_snr)
 
     @property
     def log_snr(self) -> Float64[Tensor, " nodes"]:

@@ -134,9 +134,14 @@ class NoiseSchedule(Config, ABC):
         """Return the grid with nodes at the times ``t``, followed by the clean one if ``clean``."""
         alpha, sigma = self._marginal(t.double())
         if not clean:
-            return Grid(t.double(), alpha, sigma)
+            return Grid(t.double(), alpha, sigma, self.at_log_snr)
         ends = torch.tensor([[self.t_clean], [1.0], [0.0]], dtype=torch.float64, device=t.device)
-        return Grid(*torch.cat([torch.stack([t.double(), alpha, sigma]), ends], dim=1))
+        times, alpha, sigma = torch.cat([torch.stack([t.double(), alpha, sigma]), ends], dim=1)
+        return Grid(times, alpha, sigma, self.at_log_snr)
+
+    def at_log_snr(self, log_snr: Float64[Tensor, " n"]) -> Grid:
+        """Return the nodes of these log SNRs, as far as the schedule goes."""
+        return self.grid_at(self.time(log_snr), clean=False)
 
     def _reference_times(self, steps: int, spacing: Spacing) -> Float64[Tensor, " n"]:  # noqa: ARG002
         raise ValueError(f"spacing {spacing!r} needs a schedule with a table; take 'trailing'")
