@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import tiny
-from calotype.chain.plan import Plan, choose_size, make_plan
+from calotype.chain.plan import Plan, choose_preset, choose_size, make_plan
 from calotype.chain.source import Source
 from calotype.data.image_set import ImageSet, Record
 from calotype.training.session import Session
@@ -115,6 +115,13 @@ def test_it_names_what_really_conditions(fields: list[dict[str, Any]], told: str
     assert [embedder.field for embedder in conditioner.embedders] == [
         w for w in ("caption", "class") if f" {w} (" in told
     ]
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "diffusion"])
+def test_a_stage_alone_is_trained_by_the_preset_of_the_chain(stage: str) -> None:
+    preset, reason = choose_preset(stage, 64, 10.0, CPU)
+    assert preset.name == getattr(plan(minutes=10.0), stage)
+    assert reason == "for a CPU in fp32 and 10:00"
 
 
 def test_notes_and_machine_are_told() -> None:

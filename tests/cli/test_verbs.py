@@ -54,6 +54,26 @@ def test_train_again_goes_on(trained: Path, scans: Path, caplog: pytest.LogCaptu
     assert run([*command, "--samples", "24"]) == 2
 
 
+def test_a_folder_is_enough(
+    scans: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Preset, size and folder are chosen and said, and what to type next."""
+    monkeypatch.chdir(tmp_path)
+    with caplog.at_level(logging.INFO, logger="calotype"):
+        assert run(["train", str(scans), "--samples", "8", "--batch-size", "8", *CPU]) == 0
+    said = " ".join(caplog.messages)
+    assert "32 px: the images have 16, but this is the least" in said
+    assert "kl-f4-small: for a CPU in" in said
+    assert "all goes to runs/" in said
+    assert read_artifact(Path("runs") / f"{scans.name}-autoencoder").kind == "autoencoder"
+    last = capsys.readouterr().out.splitlines()[-1].split(": calotype ")[1].split()
+    assert last == ["train", str(scans), "--autoencoder", f"runs/{scans.name}-autoencoder"]
+
+
 def test_sample_writes_the_depth_of_the_data(trained: Path, tmp_path: Path) -> None:
     command = ["sample", str(trained / "ldm"), "--seeds", "4,6-7", "--steps", "2", "--out", str(tmp_path), *CPU]
     assert run([*command, "--class", "left"]) == 0

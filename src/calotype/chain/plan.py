@@ -59,12 +59,11 @@ def make_plan(source: Source, session: Session, *, minutes: float, size: int | N
         AUTOENCODER_SHARE * minutes,
         (1 - AUTOENCODER_SHARE - REPORT_SHARE) * minutes,
     )
-    machine = f"{'a GPU' if gpu else 'a CPU'} in {'bf16' if session.bf16 else 'fp32'}"
     reasons = (
         f"{len(source.train)} images to train on, {_conditions(source, DIFFUSION[diffusion])}",
         *source.notes,
         f"{chosen} px: {reason}",
-        f"autoencoder {autoencoder}, diffusion {diffusion}: for {machine} and {clock(60 * minutes)}{remark}",
+        f"autoencoder {autoencoder}, diffusion {diffusion}: for {_means(session, minutes)}{remark}",
         f"{clock(60 * autoencoder_minutes)} for the autoencoder, {clock(60 * diffusion_minutes)} for the diffusion "
         "model, the rest for the report",
     )
@@ -100,6 +99,20 @@ def choose_size(source: Source, size: int | None, *, gpu: bool) -> tuple[int, st
     elif source.native_size < chosen:
         reason += ", but this is the least"
     return chosen, reason
+
+
+def choose_preset(
+    stage: str, size: int, minutes: float, session: Session
+) -> tuple[AutoencoderPreset | DiffusionPreset, str]:
+    """Return the preset by which a chain would train its ``autoencoder`` or ``diffusion`` stage, and why."""
+    autoencoder, diffusion, remark = _choose_presets(size, minutes, gpu=session.device.type != "cpu")
+    preset = AUTOENCODERS[autoencoder] if stage == "autoencoder" else DIFFUSION[diffusion]
+    return preset, f"for {_means(session, minutes)}{remark}"
+
+
+def _means(session: Session, minutes: float) -> str:
+    machine = "a GPU" if session.device.type != "cpu" else "a CPU"
+    return f"{machine} in {'bf16' if session.bf16 else 'fp32'} and {clock(60 * minutes)}"
 
 
 def _choose_presets(size: int, minutes: float, *, gpu: bool) -> tuple[str, str, str]:

@@ -1,20 +1,25 @@
 """``calotype train``."""
 
 import logging
+import shlex
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+if TYPE_CHECKING:
+    from calotype.presets import Preset
+
 log = logging.getLogger("calotype")
+MINUTES = 10.0
 
 
 def command(
-    preset: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PRESET")],
+    what: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PRESET|FOLDER")],
     /,
     *,
-    data: str,
-    out: Path,
+    data: str | None = None,
+    out: Path | None = None,
     autoencoder: Path | None = None,
     size: int | None = None,
     samples: int | None = None,
@@ -25,20 +30,22 @@ def command(
     precision: Literal["auto", "bf16", "fp32"] = "auto",
     vgg16: Path | None = None,
 ) -> None:
-    """Train one stage by a preset (`calotype presets` lists them). The same command goes on where it was stopped.
+    """Train one stage. The same command goes on where it was stopped.
 
-    First an autoencoder: calotype train kl-f4-small --data photos/ --out runs/ae --minutes 30
+    First an autoencoder: calotype train photos/ (or, with nothing left to choose: calotype train kl-f4-small
+    --data photos/ --out runs/ae --minutes 30)
 
-    Then a diffusion model on its latents: calotype train modern --autoencoder runs/ae --data photos/ --out runs/ldm
-    --minutes 60
+    Then a diffusion model on its latents: calotype train photos/ --autoencoder runs/photos-autoencoder (or calotype
+    train modern --autoencoder runs/ae --data photos/ --out runs/ldm --minutes 60)
 
     For live previews (calotype sample --previews), a tiny decoder that imitates it: calotype train tiny-decoder
     --autoencoder runs/ae --data photos/ --out runs/tiny --minutes 2
 
     Args:
-        preset: Name of the preset.
-        data: A folder of images, or emoji, emoji:faces ...
-        out: The run's folder.
+        what: Name of a preset (`calotype presets` lists them), or a folder of images (or emoji, emoji:faces ...), for
+            which the preset is chosen as in `calotype run`.
+        data: The images, where the preset was named.
+        out: The run's folder; by default runs/, then the name of the images and what is trained.
         autoencoder: The trained autoencoder (diffusion and tiny decoder presets).
         size: Pixels of the training squares (autoencoder presets only; by default as in `calotype run`).
         samples: Length of the run in images; or give minutes.
@@ -51,50 +58,62 @@ def command(
             autoencoder, as in the reference; by default it is what the preset has.
     """
     from calotype.artifact import read_artifact
-    from calotype.chain.plan import choose_size
+    from calotype.chain.plan import choose_preset, choose_size
     from calotype.chain.source import open_source
     from calotype.chain.stages import train_autoencoder, train_diffusion, train_tiny_decoder
     from calotype.cli.values import check_positive, check_seed, model_folder
-    from calotype.presets import AutoencoderPreset, TinyDecoderPreset, find_preset
+    from calotype.presets import AutoencoderPreset, TinyDecoderPreset
     from calotype.training.session import start_session
     from calotype.training.trainer import TrainerConfig
     from calotype.utils.distributed import is_main, process_group
     from calotype.utils.errors import UserError
 
-    chosen = find_preset(preset)
-    if chosen.stage != "autoencoder" and autoencoder is None:
-        raise UserError(f"{preset} trains on latents: name an autoencoder with --autoencoder")
-    if chosen.stage != "autoencoder" and (size is not None or vgg16 is not None):
+    named, data = _preset_and_data(what, data)
+    stage = named.stage if named else "autoencoder" if autoencoder is None else "diffusion"
+    if stage != "autoencoder" and autoencoder is None:
+        raise UserError(f"{what} trains on latents: name an autoencoder with --autoencoder")
+    if stage != "autoencoder" and (size is not None or vgg16 is not None):
         raise UserError(
-            f"{preset} takes its size from the autoencoder and has no perceptual loss: leave --size and --vgg16 out"
+            f"{what} takes its size from the autoencoder and has no perceptual loss: leave --size and --vgg16 out"
         )
-    if chosen.stage == "autoencoder" and autoencoder is not None:
-        raise UserError(f"{preset} is itself an autoencoder: leave --autoencoder out")
+    if stage == "autoencoder" and autoencoder is not None:
+        raise UserError(f"{what} is itself an autoencoder: leave --autoencoder out")
     if samples is not None and minutes is not None:
         raise UserError("give either --samples or --minutes")
     check_positive(samples=samples, minutes=minutes, batch_size=batch_size)
     check_seed(seed)
-    settings = TrainerConfig(
-        out=str(out),
-        samples=samples,
-        minutes=10.0 if samples is None and minutes is None else minutes,
-        batch_size=batch_size or chosen.batch_size,
-        seed=seed,
-        device=device,
-        precision=precision,
-    )
+    if samples is None and minutes is None:
+        minutes = MINUTES
     artifact = None
     if autoencoder is not None:
-        kind = "autoencoder" if chosen.stage == "diffusion" else None
+        kind = "autoencoder" if stage == "diffusion" else None
         artifact = read_artifact(model_folder(str(autoencoder)), kind=kind)
     with process_group():
         session = start_session(device, precision)
         source = open_source(data)
         for note in source.notes:
             log.info(note)
-        if isinstance(chosen, AutoencoderPreset):
+        pixels = 0
+        if stage == "autoencoder":
             pixels, reason = choose_size(source, size, gpu=session.device.type != "cpu")
             log.info(f"{pixels} px: {reason}")
+        chosen = named
+        if chosen is None:
+            trained_at = pixels if artifact is None else int(artifact.config["size"])
+            chosen, reason = choose_preset(stage, trained_at, minutes or MINUTES, session)
+            log.info(f"{chosen.name}: {reason}")
+        out = out or Path("runs") / f"{_plain_name(data)}-{stage.replace('_', '-')}"
+        log.info(f"all goes to {out}")
+        settings = TrainerConfig(
+            out=str(out),
+            samples=samples,
+            minutes=minutes,
+            batch_size=batch_size or chosen.batch_size,
+            seed=seed,
+            device=device,
+            precision=precision,
+        )
+        if isinstance(chosen, AutoencoderPreset):
             checkpoint = train_autoencoder(chosen, source, pixels, settings, None if vgg16 is None else str(vgg16))
         elif isinstance(chosen, TinyDecoderPreset):
             assert artifact is not None
@@ -104,3 +123,44 @@ def command(
             checkpoint = train_diffusion(chosen, source, artifact, out / "latents", settings, session)
         if is_main():
             print(f"trained: {checkpoint}")
+            print(_next(stage, data, out))
+
+
+def _preset_and_data(what: str, data: str | None) -> "tuple[Preset | None, str]":
+    """Return the preset that ``what`` names, None where it names images, and the images.
+
+    Raises:
+        UserError: it names neither, or the images are named twice or not at all.
+    """
+    from calotype.presets import PRESETS, find_preset
+    from calotype.utils.errors import UserError, nearest
+
+    if what in PRESETS and data is None:
+        raise UserError(f"name the images that {what} is to be trained on with --data")
+    if what not in PRESETS and data is not None and Path(what).is_dir():
+        raise UserError(f"{what} and --data {data} both name images: give a preset and images, or images alone")
+    if data is not None:
+        return find_preset(what), data
+    if Path(what).exists() or what == "emoji" or what.startswith("emoji:"):
+        return None, what
+    hint = nearest(what, PRESETS)
+    raise UserError(f"{what!r} is no folder of images, and no preset.{hint} `calotype presets` lists the presets")
+
+
+def _plain_name(data: str) -> str:
+    """Return what a run on these images can be called."""
+    return data.replace(":", "-") if data.startswith("emoji") else Path(data).resolve().name or "images"
+
+
+def _next(stage: str, data: str, out: Path) -> str:
+    """Return what to type next."""
+    images, run = shlex.quote(data), shlex.quote(str(out))
+    if stage == "autoencoder":
+        return (
+            f"look at it: calotype reconstruct {run} --data {images} --out {shlex.quote(f'{out}-reconstructions')}\n"
+            f"measure it: calotype evaluate {run} --data {images}\n"
+            f"diffusion on its latents: calotype train {images} --autoencoder {run}"
+        )
+    if stage == "diffusion":
+        return f"draw with it: calotype sample {run} --seeds 0-15 --grid grid.png"
+    return f"draw previews with it: calotype sample MODEL --previews previews --tiny {run}"

@@ -9,10 +9,13 @@ from calotype.presets.tiny_decoders import TINY_DECODERS, TinyDecoderPreset
 from calotype.utils.errors import UserError, nearest
 
 Preset: TypeAlias = AutoencoderPreset | DiffusionPreset | TinyDecoderPreset
+PRESETS: dict[str, Preset] = {**AUTOENCODERS, **DIFFUSION, **TINY_DECODERS}
+"""All that can be trained by, by name."""
 
 __all__ = [
     "AUTOENCODERS",
     "DIFFUSION",
+    "PRESETS",
     "RELEASED",
     "TINY_DECODERS",
     "AutoencoderPreset",
@@ -29,11 +32,10 @@ def find_preset(name: str) -> Preset:
     Raises:
         UserError: there is none; names the nearest.
     """
-    every: dict[str, Preset] = {**AUTOENCODERS, **DIFFUSION, **TINY_DECODERS}
-    if name in RELEASED and name not in every:
+    if name in RELEASED and name not in PRESETS:
         raise UserError(
             f"{name} names released weights, not a preset to train by; `calotype presets {name}` tells more"
         )
-    if name not in every:
-        raise UserError(f"unknown preset {name!r}.{nearest(name, every)} `calotype presets` lists them")
-    return every[name]
+    if name not in PRESETS:
+        raise UserError(f"unknown preset {name!r}.{nearest(name, PRESETS)} `calotype presets` lists them")
+    return PRESETS[name]
