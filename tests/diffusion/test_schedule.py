@@ -1,17 +1,19 @@
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from pydantic import Field
 
-from calotype.diffusion import Betas, Cosine, Flow, Linear, NoiseSchedules, ScaledLinear, Sqrt
+from calotype.diffusion import EDM, Betas, Cosine, Flow, Linear, NoiseSchedules, ScaledLinear, Sqrt, ZeroTerminalSNR
 from calotype.utils.config import Config, from_dict, to_dict
 
 LDM = ScaledLinear(beta_start=0.0015, beta_end=0.0195)
 TABLES = [Linear(), LDM, Sqrt(beta_end=0.001), Cosine()]
-SCHEDULES = [*TABLES, Flow()]
+SCHEDULES = [*TABLES, ZeroTerminalSNR(of=ScaledLinear(beta_start=0.00085, beta_end=0.012)), Flow(), EDM()]
 EVERY_STEPS = [1, 2, 3, 7, 50, 300, 999, 1000]
 
 
@@ -22,16 +24,17 @@ def double(*values: float) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("schedule", "golden"),
     [
-        (Linear(), 4.0358e-5),
-        (ScaledLinear(beta_start=0.00085, beta_end=0.012), 4.66010e-3),
-        (LDM, 1.42304e-4),
-        (ScaledLinear(), 7.33412e-4),
-        (Cosine(), 2.4288e-9),
+        (Linear(), "4.0358e-05"),
+        (ScaledLinear(beta_start=0.00085, beta_end=0.012), "4.66010e-03"),
+        (LDM, "1.42304e-04"),
+        (ScaledLinear(), "7.33412e-04"),
+        (Cosine(), "2.4288e-09"),
     ],
 )
 def test_noise_at_the_end_of_published_schedules(schedule, golden):
+    """To every digit that is published."""
     last = schedule.alpha(double(999.0)).item() ** 2
-    assert last == pytest.approx(golden, rel=1e-5)
+    assert f"{last:.{len(golden) - 6}e}" == golden
     assert schedule.alpha(double(0.0)).item() ** 2 > 0.998
 
 
@@ -64,13 +67,14 @@ def test_answers_come_in_the_dtype_asked_but_from_float64(schedule, dtype):
         assert torch.equal(method(t), method(t.double()).to(dtype))
 
 
-def test_the_network_of_a_flow_is_shown_thousandths():
-    assert Flow().network_time(double(0.25)).item() == 250
+def test_the_network_is_shown_indices_thousandths_and_logarithms():
     assert Linear().network_time(double(17.5)).item() == 17.5
+    assert Flow().network_time(double(0.25)).item() == 250
+    assert EDM().network_time(double(math.e)).item() == 0.25
 
 
 @pytest.mark.parametrize("steps", EVERY_STEPS)
-@pytest.mark.parametrize("spacing", ["trailing", "linspace", "quadratic", "log_snr"])
+@pytest.mark.parametrize("spacing", ["trailing", "linspace", "quadratic", "log_snr", "karras", "beta"])
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_grid_has_exactly_the_steps_asked_for(schedule, spacing, steps):
     grid = schedule.grid(steps, spacing)
@@ -91,7 +95,7 @@ def test_the_default_grid_has_every_number_of_steps_up_to_a_thousand(schedule):
         assert grid.t[-2] >= schedule.t_min
 
 
-@pytest.mark.parametrize("spacing", ["linspace", "quadratic", "log_snr"])
+@pytest.mark.parametrize("spacing", ["linspace", "quadratic", "log_snr", "karras", "beta"])
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_grid_may_start_and_end_at_given_times(schedule, spacing):
     start, end = 0.75 * schedule.t_max, 0.125 * schedule.t_max
@@ -128,6 +132,24 @@ def test_spacings_are_what_they_say():
     torch.testing.assert_close(roots, torch.linspace(1000**0.5, 1, 10, dtype=torch.float64))
     steps = Linear().grid(9, "log_snr").log_snr[:-1].diff()
     torch.testing.assert_close(steps, steps[:1].expand(8), rtol=1e-9, atol=0)
+    assert Linear().grid(4, "leading").t.tolist() == [750, 500, 250, 0, -1]
+    assert Flow().grid(4, "leading").t.tolist() == pytest.approx([0.751, 0.501, 0.251, 0.001, 0])
+    quantiles = scipy.stats.beta.ppf(np.linspace(1, 0, 9), 0.6, 0.6)
+    torch.testing.assert_close(Linear().grid(9, "beta").t[:-1] / 999, torch.from_numpy(quantiles), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("schedule", [EDM(), Linear(), Cosine()])
+def test_karras_spacing_is_that_of_edm(schedule):
+    """Eq. 5 of arXiv:2206.00364 with rho = 7, in sigma / alpha."""
+    least, most = ((-schedule.log_snr(double(t)) / 2).exp().item() for t in (schedule.t_min, schedule.t_max))
+    grid = schedule.grid(18, "karras")
+    published = [(most ** (1 / 7) + i / 17 * (least ** (1 / 7) - most ** (1 / 7))) ** 7 for i in range(18)]
+    torch.testing.assert_close((grid.sigma / grid.alpha)[:-1], double(*published), rtol=1e-9, atol=0)
+
+
+def test_edm_walks_along_its_own_grid_unless_asked_otherwise():
+    assert EDM().grid(18).t.tolist() == EDM().grid(18, "karras").t.tolist() != EDM().grid(18, "trailing").t.tolist()
+    assert EDM().grid(3, "trailing").t.tolist() == pytest.approx([80, 80 * 2 / 3, 80 / 3, 0])
 
 
 def test_the_reference_grid_keeps_its_stride_its_offset_and_its_end():
@@ -173,6 +195,8 @@ def test_betas_may_be_given():
     [
         (lambda: Linear().grid(0), "steps"),
         (lambda: Linear().grid(1001), "steps"),
+        (lambda: Flow().grid(1001, "leading"), "steps"),
+        (lambda: Linear().grid(5, "leading", end=10.0), "end"),
         (lambda: Linear().grid(5, end=10.0), "end"),
         (lambda: Linear().grid(5, "reference", start=500.0), "start"),
         (lambda: Linear().grid(5, start=1000.0), "start"),
@@ -194,6 +218,8 @@ def test_grids_that_cannot_be_are_refused(make, field):
         (lambda: Cosine(offset=-1.0), "offset"),
         (lambda: Betas(values=(0.1, 1.0)), "values"),
         (lambda: Betas(values=(0.1,)), "timesteps"),
+        (lambda: EDM(sigma_min=0.0), "sigma_min"),
+        (lambda: EDM(sigma_max=math.inf), "sigma_max"),
     ],
 )
 def test_bad_settings_are_named(make, field):

@@ -9,7 +9,18 @@ from calotype.diffusion.log_variance import LogVariance, LogVarianceConfig
 from calotype.diffusion.noise import NoiseSource
 from calotype.diffusion.objectives import LogitNormalTimes, LossTerms, Objective, TimeSampling, UniformTimes, q_sample
 from calotype.diffusion.prediction import Estimate, Prediction
-from calotype.diffusion.schedule import Betas, Cosine, Flow, Linear, NoiseSchedule, NoiseSchedules, ScaledLinear, Sqrt
+from calotype.diffusion.schedule import (
+    EDM,
+    Betas,
+    Cosine,
+    Flow,
+    Linear,
+    NoiseSchedule,
+    NoiseSchedules,
+    ScaledLinear,
+    Sqrt,
+    ZeroTerminalSNR,
+)
 from calotype.diffusion.solve import solve
 from calotype.diffusion.solvers import DDIM, DDPM, PLMS, DPMSolver, Heun, Solver, Solvers, State
 from calotype.diffusion.variational_bound import bound_weights
@@ -18,6 +29,7 @@ __all__ = [
     "CFG",
     "DDIM",
     "DDPM",
+    "EDM",
     "PLMS",
     "Betas",
     "Conditioning",
@@ -47,6 +59,7 @@ __all__ = [
     "State",
     "TimeSampling",
     "UniformTimes",
+    "ZeroTerminalSNR",
     "bound_weights",
     "dynamic_threshold",
     "map_x0",

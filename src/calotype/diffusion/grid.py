@@ -7,7 +7,9 @@ from typing import Literal
 from jaxtyping import Float64
 from torch import Tensor
 
-Spacing = Literal["trailing", "linspace", "quadratic", "log_snr", "reference", "reference_quad"]
+Spacing = Literal[
+    "trailing", "leading", "linspace", "quadratic", "log_snr", "karras", "beta", "reference", "reference_quad"
+]
 
 
 @dataclass(frozen=True, eq=False)

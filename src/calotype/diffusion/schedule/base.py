@@ -1,7 +1,5 @@
 """Noise schedules: how much image, alpha(t), and how much noise, sigma(t), there is in x_t = alpha x_0 + sigma eps."""
 
-import functools
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
@@ -11,6 +9,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from calotype.diffusion.grid import Grid, Spacing
+from calotype.diffusion.schedule.spacing import spaced_times
 from calotype.utils.config import Config
 
 
@@ -18,17 +17,25 @@ class NoiseSchedule(Config, ABC):
     """alpha and sigma over real times that grow towards noise, in the schedule's own units.
 
     Every method takes times of any floating type and shape, computes in float64 and answers in the type it was given.
-    ``t_max`` is the noisiest time, ``t_min`` the least noisy one that is worth showing to a network, and ``t_clean``
-    the time at which no noise is left.
     """
 
-    t_min: ClassVar[float]
-    t_clean: ClassVar[float]
+    usual_spacing: ClassVar[Spacing] = "trailing"
+    """The spacing of a grid for which none is named."""
 
     @property
     @abstractmethod
     def t_max(self) -> float:
         """The noisiest time."""
+
+    @property
+    @abstractmethod
+    def t_min(self) -> float:
+        """The least noisy time that is worth showing to a network."""
+
+    @property
+    @abstractmethod
+    def t_clean(self) -> float:
+        """The time at which no noise is left."""
 
     @abstractmethod
     def _marginal(self, t: Float64[Tensor, "*s"]) -> tuple[Float64[Tensor, "*s"], Float64[Tensor, "*s"]]:
@@ -40,7 +47,7 @@ class NoiseSchedule(Config, ABC):
 
     @abstractmethod
     def network_time(self, t: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-        """Return what a network is shown for ``t``, in 0..1000: the range that its time embedding is made for."""
+        """Return what a network is shown for ``t``."""
 
     @abstractmethod
     def training_time(self, u: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
@@ -67,33 +74,34 @@ class NoiseSchedule(Config, ABC):
         return alpha.to(x).view(-1, 1, 1, 1), sigma.to(x).view(-1, 1, 1, 1)
 
     def grid(
-        self, steps: int, spacing: Spacing = "trailing", *, start: float | None = None, end: float | None = None
+        self, steps: int, spacing: Spacing | None = None, *, start: float | None = None, end: float | None = None
     ) -> Grid:
         """Return a grid of exactly ``steps`` steps from time ``start``, ``t_max`` by default, to the clean image.
 
-        ``trailing`` is uniform in time, the clean image being its last node; ``linspace`` is uniform from ``start`` to
-        ``t_min``, ``quadratic`` likewise in the square root of the time since the clean image and ``log_snr`` in log
-        SNR, each with a last step from there to the clean image. With ``end`` these three go to that time instead, and
-        no further: ``end=schedule.t_min`` gives the grids of DPM-Solver's authors. ``reference`` and ``reference_quad``
-        are what the original code does (tables only): ``reference`` may take more steps, both start below ``t_max``
-        and end at the noise of t = 0.
+        Without ``end``, the last of the steps is the one to the clean image. ``trailing`` and ``leading`` take steps of
+        equal times, ``leading`` down to ``t_min`` and therefore from below ``start``; the others go from ``start`` to
+        ``t_min`` (``spaced_times`` has their formulas), and from there to the clean image. With ``end`` these others
+        go to that time instead, and no further: ``end=schedule.t_min`` gives the grids of DPM-Solver's authors.
+        ``reference`` and ``reference_quad`` are what the original code does (tables only): ``reference`` may take more
+        steps, both start below ``t_max`` and end at the noise of t = 0. By default it is the ``usual_spacing``.
 
         Raises:
             ValueError: the schedule has no such grid.
         """
+        spacing = spacing or self.usual_spacing
         if steps < 1:
             raise ValueError(f"steps must be at least 1, not {steps}")
         if spacing == "reference" or spacing == "reference_quad":
             if start is not None or end is not None:
                 raise ValueError(f"start, end: spacing {spacing!r} has its own; take 'linspace'")
             return self.grid_at(self._reference_times(steps, spacing), clean=False)
-        if spacing == "trailing" and end is not None:
-            raise ValueError("end: spacing 'trailing' goes to the clean image; take 'linspace'")
+        if end is not None and spacing in ("trailing", "leading"):
+            raise ValueError(f"end: spacing {spacing!r} goes to the clean image; take 'linspace'")
         ends = self.t_max if start is None else start, self.t_min if end is None else end
         if not self.t_max >= ends[0] > ends[1] >= self.t_min:
             raise ValueError(f"start, end must fall, between {self.t_max} and {self.t_min}, not {ends[0]}, {ends[1]}")
         nodes = steps if end is None else steps + 1
-        return self.grid_at(self._times(nodes, spacing, *ends), clean=end is None)
+        return self.grid_at(spaced_times(self, nodes, spacing, *ends), clean=end is None)
 
     def refine(self, grid: Grid, parts: Sequence[int]) -> Grid:
         """Return ``grid`` with its step i divided into ``parts[i]`` steps, equal in log SNR.
@@ -111,24 +119,6 @@ class NoiseSchedule(Config, ABC):
             times += [grid.t[i : i + 1], self.time(inner)]
         clean = bool(grid.sigma[-1] == 0)
         return self.grid_at(torch.cat(times if clean else [*times, grid.t[-1:]]), clean=clean)
-
-    def _times(self, nodes: int, spacing: Spacing, start: float, end: float) -> Float64[Tensor, " nodes"]:
-        linspace = functools.partial(torch.linspace, dtype=torch.float64, device="cpu")
-        match spacing:
-            case "linspace":
-                return linspace(start, end, nodes)
-            case "quadratic":
-                root = linspace((start - self.t_clean) ** 0.5, (end - self.t_clean) ** 0.5, nodes)
-                t = (self.t_clean + root**2).clamp(end, start)
-            case "log_snr":
-                low, high = self.log_snr(linspace(start, end, 2)).tolist()
-                t = self.time(linspace(low if math.isfinite(low) else -high, high, nodes))
-            case _:
-                t = linspace(start, self.t_clean, nodes + 1)[:-1]
-                if t[-1] < self.t_min:
-                    raise ValueError(f"steps: {nodes} are too many for spacing 'trailing'; take 'log_snr' or fewer")
-        t[0] = start
-        return t
 
     def grid_at(self, t: Float[Tensor, " n"], clean: bool = True) -> Grid:
         """Return the grid with nodes at the times ``t``, followed by the clean one if ``clean``."""

@@ -12,17 +12,17 @@ from calotype.diffusion.schedule.base import NoiseSchedule
 
 @dataclass(frozen=True, kw_only=True)
 class Flow(NoiseSchedule):
-    """Straight lines from image to noise: alpha = 1 - t, sigma = t, t in [0, 1] (arXiv:2209.03003)."""
+    """Straight lines from image to noise: alpha = 1 - t, sigma = t, t in [0, 1] (arXiv:2209.03003).
+
+    A time shift (Eq. 23, arXiv:2403.03206) moves no line, only the times that are chosen on it: in training it is
+    ``LogitNormalTimes(mean=log(shift))``.
+    """
 
     kind: Literal["flow"] = "flow"
 
+    t_max = 1.0
     t_min = 1e-3
     t_clean = 0.0
-
-    @property
-    def t_max(self) -> float:
-        """Pure noise."""
-        return 1.0
 
     def _marginal(self, t: Float64[Tensor, "*s"]) -> tuple[Float64[Tensor, "*s"], Float64[Tensor, "*s"]]:
         return 1 - t, t

@@ -55,11 +55,13 @@ class Table(NoiseSchedule):
 
     def time(self, log_snr: Float[Tensor, "*s"], outside: Outside = "hold") -> Float[Tensor, "*s"]:
         """Return the time at which the log SNR is ``log_snr``."""
-        table = _log_alphas(self, log_snr.device)
-        log_alpha = torch.nn.functional.logsigmoid(log_snr.double()) / 2
-        below = (torch.searchsorted(-table, -log_alpha, right=True) - 1).clamp(0, self.timesteps - 2)
-        t = below + (table[below] - log_alpha) / (table[below] - table[below + 1])
+        t = self._time_of(torch.nn.functional.logsigmoid(log_snr.double()) / 2)
         return (t.clamp(0, self.t_max) if outside == "hold" else t).to(log_snr.dtype)
+
+    def _time_of(self, log_alpha: Float64[Tensor, "*s"]) -> Float64[Tensor, "*s"]:
+        table = _log_alphas(self, log_alpha.device)
+        below = (torch.searchsorted(-table, -log_alpha, right=True) - 1).clamp(0, self.timesteps - 2)
+        return below + (table[below] - log_alpha) / (table[below] - table[below + 1])
 
     def network_time(self, t: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
         """Return ``t``: the reference's networks are shown the index."""
