@@ -84,6 +84,7 @@ _EXPORTS = {
         "VQLPIPSWithDiscriminatorConfig",
     ),
     "models.autoencoder": ("AutoencoderKL", "AutoencoderKLConfig", "IdentityAutoencoder", "IdentityAutoencoderConfig"),
+    "models.dit": ("DiT", "DiTConfig"),
     "models.distributions": ("DiagonalGaussianDistribution", "DiracDistribution"),
     "models.latent_rgb": ("LatentToRGB",),
     "models.quantisers": (

@@ -15,11 +15,10 @@ from calotype.data.pixel_format import PixelFormat
 from calotype.diffusion import CFG, Conditioning, Denoise, Denoiser, DPMSolver, NoiseSource, Solver, State, solve
 from calotype.diffusion.prediction import Prediction
 from calotype.diffusion.schedule import NoiseSchedule, NoiseSchedules
-from calotype.models import AutoencoderConfig
+from calotype.models import AutoencoderConfig, Network, NetworkConfig
 from calotype.models.autoencoder import Autoencoder
 from calotype.models.latent_rgb import LatentToRGB
 from calotype.models.tiny_decoder import TinyDecoder, TinyDecoderConfig
-from calotype.models.unet import UNet, UNetConfig
 from calotype.utils.config import from_dict
 from calotype.utils.errors import UserError
 from calotype.utils.progress import progress as show_progress
@@ -57,7 +56,7 @@ class LatentDiffusion:
         *,
         autoencoder: TrainedAutoencoder,
         conditioner: Conditioner,
-        network: UNet,
+        network: Network,
         schedule: NoiseSchedule,
         prediction: Prediction,
     ) -> None:
@@ -263,7 +262,7 @@ def load_latent_diffusion(artifact: Artifact, *, weights: Weights = "ema") -> La
     """Build the model of an artifact of kind ``latent_diffusion``."""
     config = artifact.config
     conditioner: Conditioner = from_dict(ConditionerConfig, config["conditioner"], where="conditioner").build()
-    network: UNet = from_dict(UNetConfig, config["network"], where="network").build()
+    network: Network = from_dict(NetworkConfig, config["network"], where="network").build()
     _load_state(network, artifact.weights("network", weights), "network")
     if conditioner.state_dict():
         _load_state(conditioner, artifact.weights("conditioner", weights), "conditioner")

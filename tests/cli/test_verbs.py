@@ -46,6 +46,18 @@ def test_train_makes_what_load_reads(trained: Path) -> None:
     assert model.conditioner.fields == ("class",)
 
 
+def test_a_transformer_by_the_same_commands(trained: Path, scans: Path, tmp_path: Path) -> None:
+    command = ["train", "dit-small", "--data", str(scans), "--autoencoder", str(trained / "ae"), *CPU]
+    assert run([*command, "--samples", "8", "--batch-size", "4", "--out", str(tmp_path / "dit")]) == 0
+    model = ct.load(tmp_path / "dit")
+    assert isinstance(model.network, ct.DiT)
+    with pytest.raises(ct.UserError, match="a network of the class DiT: diffusers has no image of it"):
+        ct.export_diffusers(model, tmp_path / "diffusers")
+    asked = ["sample", str(tmp_path / "dit"), "--class", "left", "--steps", "2", "--seeds", "0", *CPU]
+    assert run([*asked, "--size", "32", "--out", str(tmp_path)]) == 0
+    assert read_image(tmp_path / "0.png").shape == (32, 32, 1)
+
+
 def test_train_again_goes_on(trained: Path, scans: Path, caplog: pytest.LogCaptureFixture) -> None:
     command = ["train", "kl-f8-debug", "--data", str(scans), "--size", "16", "--out", str(trained / "ae"), *CPU]
     with caplog.at_level(logging.INFO, logger="calotype"):

@@ -14,7 +14,9 @@ from calotype.data.pixel_format import PixelFormat
 from calotype.diffusion.schedule import Flow, ScaledLinear
 from calotype.interop.original import load_original, original_config, original_keys, save_original
 from calotype.interop.original.save import original_of
+from calotype.models import NetworkConfig
 from calotype.models.autoencoder import AutoencoderKLConfig
+from calotype.models.dit import DiTConfig
 from calotype.models.quantisers import GumbelQuantizeConfig
 from calotype.models.unet import UNetConfig
 from calotype.models.vq_model import VQModelConfig
@@ -34,7 +36,7 @@ def loaded(folder: Path, model: dict[str, Any]) -> Any:
 
 def made(
     autoencoder: Any = AUTOENCODER,
-    network: UNetConfig = NETWORK,
+    network: NetworkConfig = NETWORK,
     embedders: tuple[Any, ...] = (),
     schedule: Any = SCHEDULE,
     prediction: Any = "eps",
@@ -118,6 +120,7 @@ REFUSED = {
     "the schedule Flow": {"schedule": Flow(), "prediction": "flow"},
     "the prediction 'v'": {"prediction": "v"},
     "the autoencoder's space_to_depth": {"autoencoder": replace(AUTOENCODER, space_to_depth=2)},
+    "a network of the class DiT": {"network": DiTConfig(in_channels=4, out_channels=4, channels=64, depth=1)},
     "the network's space_to_depth": {"network": replace(NETWORK, space_to_depth=2)},
     "the network's vector_channels": {"network": replace(NETWORK, vector_channels=8)},
     "the network's num_classes": {

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from calotype.models.inputs import check_inputs
 from calotype.nn.attention import SpatialTransformer
 from calotype.nn.blocks import AttentionBlock, Downsample, ResBlock, TimestepEmbedSequential, Upsample
 from calotype.nn.normalisation import group_norm, zero_init
@@ -176,7 +177,7 @@ class UNet(nn.Module):
             ValueError: height or width is not a multiple of ``config.factor``, or the inputs are not those that the
                 configuration asks for.
         """
-        self._check(x, concat, {"context": context, "vector": vector, "label": label})
+        check_inputs(self.config, x, concat, {"context": context, "vector": vector, "label": label})
         emb = self.time_embed(timestep_embedding(t, self.config.channels).to(x.dtype))
         if label is not None:
             emb = emb + self.label_emb(label)
@@ -206,19 +207,6 @@ class UNet(nn.Module):
             depth=config.transformer_depth,
             context_channels=config.context_channels,
         )
-
-    def _check(self, x: Tensor, concat: Tensor | None, slots: dict[str, Tensor | None]) -> None:
-        config = self.config
-        multiple = config.factor
-        if x.shape[-2] % multiple or x.shape[-1] % multiple:
-            raise ValueError(f"height and width must be multiples of {multiple}, not {x.shape[-2]}x{x.shape[-1]}")
-        widths = {"context": config.context_channels, "vector": config.vector_channels, "label": config.num_classes}
-        for name, given in slots.items():
-            if (given is None) != (widths[name] is None):
-                raise ValueError(f"this network {'takes no' if widths[name] is None else 'needs a'} {name}")
-        channels = x.shape[1] + (0 if concat is None else concat.shape[1])
-        if channels != config.in_channels:
-            raise ValueError(f"x and concat must have {config.in_channels} channels together, not {channels}")
 
 
 def _two_layers(channels: int, out_channels: int) -> nn.Sequential:

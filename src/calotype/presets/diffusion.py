@@ -1,54 +1,16 @@
 """Diffusion presets: the shape of a network joined with a method of training, for any latents and conditions."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
-from calotype.conditioner import ConditionerConfig, LabelEmbedderConfig, TextEmbedderConfig
+from calotype.conditioner import ConditionerConfig
 from calotype.data.image_set import ImageSet
 from calotype.diffusion.objectives import LogitNormalTimes, Objective
 from calotype.diffusion.schedule import Flow, NoiseSchedules, ScaledLinear
-from calotype.models.unet import UNetConfig
 from calotype.presets.conditioning import conditioner_for
+from calotype.presets.shapes import DiTShape, Shape, UNetShape
 from calotype.training.diffusion_recipe import DiffusionRecipeConfig
 from calotype.training.ema import EMAConfig, PowerFunctionEMA, WarmUpEMA
 from calotype.training.optimiser import OptimiserConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class UNetShape:
-    """A UNet for any latents and conditions, and the text transformer of those that are captions."""
-
-    channels: int
-    channel_multipliers: tuple[int, ...] = (1, 2)
-    num_res_blocks: int = 1
-    attention_factors: tuple[int, ...] = (1, 2)
-    head_channels: int = 32
-    space_to_depth: int = 1
-    scale_shift_norm: bool = True
-    text_channels: int = 128
-    text_layers: int = 2
-
-    def network(self, latent_channels: int, conditioner: ConditionerConfig) -> UNetConfig:
-        """Return the network for latents of this width, under these conditions."""
-        slots: dict[str, Any] = {}
-        for embedder in conditioner.embedders:
-            if isinstance(embedder, TextEmbedderConfig):
-                slots |= {"transformer_depth": 1, "context_channels": embedder.channels}
-                slots |= {"vector_channels": embedder.channels} if embedder.pooled else {}
-            elif isinstance(embedder, LabelEmbedderConfig):
-                slots["num_classes"] = len(embedder.classes) + 1
-        return UNetConfig(
-            in_channels=latent_channels,
-            out_channels=latent_channels,
-            channels=self.channels,
-            channel_multipliers=self.channel_multipliers,
-            num_res_blocks=self.num_res_blocks,
-            attention_factors=self.attention_factors,
-            head_channels=self.head_channels,
-            space_to_depth=self.space_to_depth,
-            scale_shift_norm=self.scale_shift_norm,
-            **slots,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +36,7 @@ class DiffusionPreset:
     name: str
     summary: str
     reproduces: str = ""
-    shape: UNetShape
+    shape: Shape
     method: Method
 
     stage = "diffusion"
@@ -133,6 +95,8 @@ BASE = UNetShape(
     text_channels=512,
     text_layers=8,
 )
+DIT_SMALL = DiTShape(channels=192, depth=6)
+DIT_BASE = DiTShape(channels=768, depth=12, text_channels=512, text_layers=8)
 PAPER = replace(BASE, scale_shift_norm=False, text_channels=640, text_layers=32)
 
 DIFFUSION: dict[str, DiffusionPreset] = {
@@ -176,6 +140,18 @@ DIFFUSION: dict[str, DiffusionPreset] = {
             reproduces="arXiv:2112.10752, Table 1 (needs the paper's data)",
             shape=PAPER,
             method=LDM2022,
+        ),
+        DiffusionPreset(
+            name="dit-small",
+            summary="as modern, with a small diffusion transformer",
+            shape=DIT_SMALL,
+            method=MODERN.rate(1e-3),
+        ),
+        DiffusionPreset(
+            name="dit-base",
+            summary="as modern, with a diffusion transformer of about 130 M parameters (155 M with text); for GPUs",
+            shape=DIT_BASE,
+            method=MODERN.rate(1e-4, warmup_samples=64_000),
         ),
     )
 }

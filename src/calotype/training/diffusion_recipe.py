@@ -15,7 +15,7 @@ from calotype.diffusion.log_variance import LogVariance
 from calotype.diffusion.objectives import Objective, q_sample
 from calotype.diffusion.schedule import Flow, NoiseSchedule, NoiseSchedules
 from calotype.diffusion.schedule.table import Table
-from calotype.models.unet import UNetConfig
+from calotype.models import NetworkConfig
 from calotype.pipeline import LatentDiffusion, load_autoencoder
 from calotype.training.draws import Draws
 from calotype.training.optimiser import OptimiserConfig, check_finite, check_gradients
@@ -33,7 +33,7 @@ PREVIEWS, PREVIEW_STEPS = 16, 12
 class DiffusionRecipeConfig(Config):
     """A network, what it is conditioned on, and what it learns to predict on which schedule."""
 
-    network: UNetConfig
+    network: NetworkConfig
     conditioner: ConditionerConfig = ConditionerConfig()
     schedule: NoiseSchedules = Flow()
     objective: Objective = Objective(prediction="flow")

@@ -15,6 +15,7 @@ from calotype.interop.diffusers.unet_config import unet_config_to_diffusers
 from calotype.interop.diffusers.unet_layouts import UNET
 from calotype.interop.diffusers.weights import autoencoder_to_diffusers, unet_to_diffusers
 from calotype.interop.latents import fold_statistics, scaling_factor
+from calotype.models import Network
 from calotype.models.autoencoder import Autoencoder, AutoencoderKL, ConvolutionalAutoencoder, IdentityAutoencoder
 from calotype.models.unet import UNet
 from calotype.pipeline import LatentDiffusion
@@ -58,8 +59,10 @@ def parts_of(model: LatentDiffusion) -> Parts:
     return Parts(folders, pipeline, lack)
 
 
-def unet_part(network: UNet, sample_size: int) -> Part:
+def unet_part(network: Network, sample_size: int) -> Part:
     """Return a network for latents of ``sample_size``."""
+    if not isinstance(network, UNet):
+        raise refuse(f"a network of the class {type(network).__name__}", "its transformers compute something else")
     groups = _groups(network)
     config = unet_config_to_diffusers(network.config, sample_size, max(groups))
     _check_groups(groups)

@@ -19,10 +19,10 @@ from calotype.interop.original.buffers import schedule_buffers
 from calotype.interop.original.config import OriginalConfig, OriginalDiffusion, TableSchedule
 from calotype.interop.original.keys import CONDITION, FIRST_STAGE, NETWORK, prefixed
 from calotype.interop.original.write_config import yaml_data
-from calotype.models import AutoencoderConfig
+from calotype.models import AutoencoderConfig, Network
 from calotype.models.autoencoder import Autoencoder, AutoencoderKL, AutoencoderKLConfig, IdentityAutoencoderConfig
 from calotype.models.quantisers import VectorQuantizer2Config
-from calotype.models.unet import UNet
+from calotype.models.unet import UNet, UNetConfig
 from calotype.models.vq_model import VQModelConfig
 from calotype.pipeline import LatentDiffusion, TrainedAutoencoder
 from calotype.utils.errors import UserError
@@ -79,10 +79,10 @@ def original_of(model: LatentDiffusion | TrainedAutoencoder) -> tuple[OriginalCo
         return OriginalConfig(autoencoder=config, size=config.resolution), dict(model.model.state_dict())
     autoencoder = _autoencoder_config(model.autoencoder)
     scale, first_stage = _first_stage(model.autoencoder)
-    _check_network(model.network)
+    network = _network_config(model.network)
     schedule = _schedule(model.schedule)
     diffusion = OriginalDiffusion(
-        network=model.network.config,
+        network=network,
         conditioner=_checked_conditioner(model.conditioner.config, scale),
         schedule=schedule,
         objective=Objective(prediction=_prediction(model.prediction)),
@@ -138,7 +138,9 @@ def _autoencoder_config(model: Autoencoder) -> AutoencoderConfig:
     return config
 
 
-def _check_network(network: UNet) -> None:
+def _network_config(network: Network) -> UNetConfig:
+    if not isinstance(network, UNet):
+        raise _refusal(f"a network of the class {type(network).__name__}", "its networks are UNets")
     config = network.config
     for name, plain in {"space_to_depth": 1, "vector_channels": None, "num_classes": None, "codes": None}.items():
         if getattr(config, name) != plain:
@@ -146,6 +148,7 @@ def _check_network(network: UNet) -> None:
     if config.transformer_depth and config.context_channels is None:
         raise _refusal("transformers without a context", "its spatial transformers need a context_dim")
     _check_groups(network, "network")
+    return config
 
 
 def _check_groups(module: nn.Module, name: str) -> None:
