@@ -71,6 +71,16 @@ _EXPORTS = {
         "solve",
         "solve_adaptively",
     ),
+    "diffusion.likelihood": (
+        "DiscretisedLaplace",
+        "DiscretisedNormal",
+        "Hutchinson",
+        "VariationalBound",
+        "bits_per_dim",
+        "exact_divergence",
+        "log_likelihood",
+        "variational_bound",
+    ),
     "interop.diffusers": ("export_diffusers", "load_diffusers"),
     "interop.original": ("OriginalConfig", "load_original", "original_config", "original_keys", "save_original"),
     "losses": (

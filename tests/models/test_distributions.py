@@ -74,6 +74,26 @@ def test_log_variance_is_clamped_and_stays_finite() -> None:
         assert torch.isfinite(values).all()
 
 
+@pytest.mark.parametrize("logvar", [-30.0, 20.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gradients_are_finite_at_the_ends_of_the_log_variance(logvar: float, dtype: torch.dtype) -> None:
+    parameters = torch.tensor([[0.5, logvar]], dtype=dtype, requires_grad=True)
+    p = DiagonalGaussianDistribution(parameters)
+    for value in (p.kl(), p.nll(p.mean.detach() + 1e-3), p.sample(torch.ones(1, 1, dtype=dtype)).sum()):
+        (gradient,) = torch.autograd.grad(value.sum(), parameters, retain_graph=True)
+        assert value.isfinite().all()
+        assert gradient.isfinite().all()
+
+
+def test_a_mean_variance_is_no_substitute_for_variances() -> None:
+    """n/2 log of the mean variance is more than 1/2 sum log of each, by Jensen's inequality."""
+    p = draw((1, 10), 5)
+    shared = 5 / 2 * p.var.mean().log() + 5 / 2 * math.log(2 * math.pi)
+    assert shared > p.nll(p.mean).item()
+    same = DiagonalGaussianDistribution(torch.cat([p.mean, torch.full_like(p.mean, -0.7)], dim=1))
+    assert same.nll(same.mean).item() == pytest.approx(5 / 2 * (math.log(2 * math.pi) - 0.7), rel=1e-12)
+
+
 def test_deterministic_posterior_is_the_mode_and_costs_nothing() -> None:
     p = DiagonalGaussianDistribution(draw((3, 4, 2, 2)).parameters, deterministic=True)
     assert torch.equal(p.sample(), p.mode())
