@@ -3,6 +3,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as some
 
 from calotype.diffusion import (
     DDIM,
@@ -10,13 +12,16 @@ from calotype.diffusion import (
     PLMS,
     Cosine,
     DPMSolver,
+    EDMStochastic,
     Estimate,
+    Euler,
     Flow,
     Heun,
     Linear,
     NoiseSource,
     ScaledLinear,
     Solvers,
+    UniPC,
     solve,
 )
 from calotype.utils.config import from_dict, to_dict
@@ -33,13 +38,26 @@ SOLVERS = [
     DPMSolver(order=3, method="singlestep_fixed", variant="taylor"),
     DPMSolver(order=2, method="singlestep"),
     Heun(),
+    EDMStochastic(churn=0.0),
     PLMS(),
+    PLMS(start="euler", weights="variable_steps"),
+    Euler(),
+    UniPC(),
+    UniPC(order=3, algorithm="dpm_solver", variant="bh1"),
 ]
-STOCHASTIC = [DDIM(eta=1.0), DDPM(), DDPM(v_posterior=1.0, temperature=0.5)]
+STOCHASTIC = [
+    DDIM(eta=1.0),
+    DDPM(),
+    DDPM(v_posterior=1.0, temperature=0.5),
+    DPMSolver(algorithm="sde_dpm_solver++"),
+    DPMSolver(order=3, algorithm="sde_dpm_solver++", lower_order_final=False),
+    EDMStochastic(),
+]
 
 
 def last(states):
-    return list(states)[-1]
+    *_, state = states
+    return state
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 20])
@@ -51,9 +69,12 @@ def test_one_image_is_found_exactly_in_any_number_of_steps(gaussian, images, sch
     torch.testing.assert_close(states[-1].x, torch.full_like(images, 0.7), rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 5, 20])
-@pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("schedule", [*SCHEDULES, PUBLISHED])
+@given(
+    solver=some.sampled_from([*SOLVERS, *STOCHASTIC, PLMS(weights="variable_steps"), UniPC(order=1)]),
+    schedule=some.sampled_from([*SCHEDULES, PUBLISHED]),
+    steps=some.integers(1, 60) | some.integers(1, 5),
+)
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_evaluations_are_counted_right_and_never_at_a_clean_node(gaussian, images, schedule, solver, steps):
     denoise, times = gaussian(schedule, 0.7, 0.25), []
 
@@ -61,10 +82,11 @@ def test_evaluations_are_counted_right_and_never_at_a_clean_node(gaussian, image
         times.append(t)
         return denoise(x, t)
 
-    states = list(solve(counting, images, schedule.grid(steps), solver))
+    states = list(solve(counting, images, schedule.grid(steps), solver, NoiseSource([0, 1])))
     assert len(times) == solver.evaluations(steps)
     assert all(schedule.sigma(t) > 0 for t in times)
     assert [state.t.item() for state in states] == schedule.grid(steps).t[1:].tolist()
+    assert states[-1].x.isfinite().all()
 
 
 def order(gaussian, images, schedule, solver, steps=(80, 160, 320)):
@@ -95,12 +117,83 @@ def order(gaussian, images, schedule, solver, steps=(80, 160, 320)):
         (DPMSolver(order=2, method="singlestep"), 1.75, 2.25),
         (DPMSolver(order=2, method="singlestep", algorithm="dpm_solver", variant="taylor"), 1.75, 2.25),
         (Heun(), 1.75, 2.25),
+        (EDMStochastic(churn=0.0), 1.75, 2.25),
+        (Euler(), 0.85, 1.35),
         (PLMS(), 1.75, 2.25),
+        (PLMS(start="euler", weights="variable_steps"), 3.6, 4.4),
+        (UniPC(order=1), 1.75, 2.25),
+        (UniPC(), 2.75, 3.3),
+        (UniPC(algorithm="dpm_solver", variant="bh1"), 2.75, 3.3),
+        (UniPC(order=3), 3.6, 4.4),
     ],
 )
 def test_solvers_converge_at_their_order(gaussian, images, schedule, solver, low, high):
     slopes = order(gaussian, images, schedule, solver)
     assert all(low < slope < high for slope in slopes), slopes
+
+
+def mixture(schedule):
+    """The exact denoiser of data from 0.3 N(-0.8, 0.2^2) + 0.7 N(0.5, 0.3^2)."""
+    weight, mean, std = torch.tensor([[0.3, 0.7], [-0.8, 0.5], [0.2, 0.3]], dtype=torch.float64).view(3, 2, 1, 1, 1, 1)
+
+    def denoise(x, t):
+        alpha, sigma = schedule.marginal(t, x)
+        variance = alpha**2 * std**2 + sigma**2
+        residual = x - alpha * mean
+        part = (weight.log() - variance.log() / 2 - residual**2 / (2 * variance)).softmax(0)
+        return Estimate(
+            (part * (mean + alpha * std**2 * residual / variance)).sum(0),
+            (part * sigma * residual / variance).sum(0),
+            alpha,
+            sigma,
+        )
+
+    return denoise
+
+
+def runge_kutta(denoise, grid, x):
+    """The classical method on dz/dr = eps - x_0, in double steps of ``grid``."""
+    total = grid.alpha + grid.sigma
+    r, z = grid.sigma / total, x / total[0]
+
+    def u(z, i):
+        now = denoise(total[i] * z, grid.t[i])
+        return now.eps - now.x0
+
+    for i in range(0, grid.steps, 2):
+        h = r[i + 2] - r[i]
+        a = u(z, i)
+        b = u(z + h / 2 * a, i + 1)
+        c = u(z + h / 2 * b, i + 1)
+        z = z + h / 6 * (a + 2 * b + 2 * c + u(z + h * c, i + 2))
+    return total[-1] * z
+
+
+@pytest.mark.parametrize("schedule", [Linear(), Flow()])
+def test_solvers_converge_at_their_order_on_a_mixture_of_gaussians(images, schedule):
+    ends = schedule.log_snr(torch.tensor([0.999 * schedule.t_max, 0.02 * schedule.t_max], dtype=torch.float64)).tolist()
+
+    def halved(grid):
+        """The middle node of every step is that of r, where the classical method looks."""
+        r = grid.sigma / (grid.alpha + grid.sigma)
+        r = torch.stack([r[:-1], r[:-1].lerp(r[1:], 0.5)]).T.flatten()
+        return torch.cat([2 * ((1 - r) / r).log(), grid.log_snr[-1:]])
+
+    def at(log_snr):
+        return schedule.grid_at(schedule.time(log_snr), clean=False)
+
+    denoise, even = mixture(schedule), [torch.linspace(*ends, n + 1, dtype=torch.float64) for n in (80, 160, 320)]
+    exact = runge_kutta(denoise, at(halved(at(even[1]))), images)
+    for solver, low, high in [
+        (Euler(), 0.85, 1.35),
+        (DPMSolver(), 1.75, 2.25),
+        (EDMStochastic(churn=0.0), 1.75, 2.25),
+        (UniPC(), 2.5, 3.5),
+        (PLMS(start="euler", weights="variable_steps"), 3.25, 4.6),
+    ]:
+        errors = [(last(solve(denoise, images, at(nodes), solver)).x - exact).square().mean().sqrt() for nodes in even]
+        slopes = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
+        assert all(low < slope < high for slope in slopes), (solver, slopes)
 
 
 @pytest.mark.parametrize(("solver", "steps"), [(DPMSolver(), 40), (Heun(), 20)])
@@ -123,6 +216,14 @@ def test_ddim_without_noise_is_dpm_solver_of_order_one(gaussian, images, schedul
         solve(denoise, images, grid, DDIM()), solve(denoise, images, grid, DPMSolver(order=1)), strict=True
     ):
         torch.testing.assert_close(ours.x, theirs.x, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_euler_is_ddim_without_noise(gaussian, images, schedule):
+    denoise, grid = gaussian(schedule, 0.7, 0.25), schedule.grid(9)
+    for ours, theirs in zip(solve(denoise, images, grid, Euler()), solve(denoise, images, grid, DDIM()), strict=True):
+        torch.testing.assert_close(ours.x, theirs.x, rtol=0, atol=1e-13)
+        assert torch.equal(ours.t, theirs.t)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -202,13 +303,17 @@ def test_ancestral_sampling_of_a_gaussian_has_the_variance_of_its_recursion(gaus
         assert abs(state.x.var() - v) < 5 * v * (2 / n) ** 0.5
 
 
-def test_noise_is_asked_for_by_name_and_seeds_decide(gaussian):
-    denoise, grid, x = gaussian(Linear(), 0.7, 0.25), Linear().grid(5), NoiseSource(range(4)).initial((1, 2, 2))
+@pytest.mark.parametrize("solver", [DDIM(eta=0.5), *STOCHASTIC])
+@pytest.mark.parametrize("schedule", [Linear(), Flow()])
+def test_noise_is_asked_for_by_name_and_seeds_decide(gaussian, schedule, solver):
+    denoise, grid, x = gaussian(schedule, 0.7, 0.25), schedule.grid(5), NoiseSource(range(4)).initial((1, 2, 2))
     with pytest.raises(ValueError, match="NoiseSource"):
-        list(solve(denoise, x, grid, DDIM(eta=0.5)))
-    many = last(solve(denoise, x, grid, DDIM(eta=0.5), NoiseSource(range(4)))).x
-    alone = last(solve(denoise, x[2:3], grid, DDIM(eta=0.5), NoiseSource([2]))).x
+        list(solve(denoise, x, grid, solver))
+    many = last(solve(denoise, x, grid, solver, NoiseSource(range(4)))).x
+    alone = last(solve(denoise, x[2:3], grid, solver, NoiseSource([2]))).x
+    other = last(solve(denoise, x[2:3], grid, solver, NoiseSource([5]))).x
     torch.testing.assert_close(many[2:3], alone)
+    assert (alone - other).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("solver", [*SOLVERS, *STOCHASTIC])
@@ -272,6 +377,11 @@ def test_config_round_trip(solver):
         (lambda: DDIM(temperature=-1.0), "temperature"),
         (lambda: DDPM(v_posterior=2.0), "v_posterior"),
         (lambda: DDPM(temperature=-1.0), "temperature"),
+        (lambda: DPMSolver(algorithm="sde_dpm_solver++", method="singlestep"), "method"),
+        (lambda: UniPC(order=0), "order"),
+        (lambda: EDMStochastic(churn=-1.0), "churn"),
+        (lambda: EDMStochastic(s_min=2.0, s_max=1.0), "s_min"),
+        (lambda: EDMStochastic(inflation=0.0), "inflation"),
     ],
 )
 def test_bad_settings_are_named(make, field):

@@ -22,7 +22,19 @@ from calotype.diffusion.schedule import (
     ZeroTerminalSNR,
 )
 from calotype.diffusion.solve import solve
-from calotype.diffusion.solvers import DDIM, DDPM, PLMS, DPMSolver, Heun, Solver, Solvers, State
+from calotype.diffusion.solvers import (
+    DDIM,
+    DDPM,
+    PLMS,
+    DPMSolver,
+    EDMStochastic,
+    Euler,
+    Heun,
+    Solver,
+    Solvers,
+    State,
+    UniPC,
+)
 from calotype.diffusion.variational_bound import bound_weights
 
 __all__ = [
@@ -37,7 +49,9 @@ __all__ = [
     "DPMSolver",
     "Denoise",
     "Denoiser",
+    "EDMStochastic",
     "Estimate",
+    "Euler",
     "Flow",
     "Grid",
     "Heun",
@@ -58,6 +72,7 @@ __all__ = [
     "Sqrt",
     "State",
     "TimeSampling",
+    "UniPC",
     "UniformTimes",
     "ZeroTerminalSNR",
     "bound_weights",

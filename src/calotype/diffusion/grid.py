@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from jaxtyping import Float64
@@ -35,7 +36,7 @@ class Grid:
         """Return the grid from ``node`` on: a walk that starts there."""
         return Grid(self.t[node:], self.alpha[node:], self.sigma[node:], self.at_log_snr)
 
-    @property
+    @cached_property
     def log_snr(self) -> Float64[Tensor, " nodes"]:
         """log(alpha^2 / sigma^2) at the nodes; infinite at a clean one, minus infinite at pure noise."""
         return 2 * (self.alpha / self.sigma).log()

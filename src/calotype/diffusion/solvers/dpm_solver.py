@@ -30,6 +30,9 @@ class DPMSolver(Solver):
       3 .. 3, 2, 1 ("DPM-Solver-fast", arXiv:2206.00927).
     - ``singlestep_fixed``: likewise, with steps of ``order`` as far as they go.
 
+    ``algorithm`` "sde_dpm_solver++" solves the SDE instead, in multisteps: "2M SDE" and "3M SDE". Its order 1 is
+    ``DDIM(eta=1)``.
+
     ``variant`` "taylor" keeps phi_2 in steps of order 2 and the second derivative in single steps of order 3; for
     "dpm_solver" these are phi_1 / 2 and none, which is of the same order. A multistep step of order 3 has the second
     derivative too: as it is, or, as the authors' code has it, ``curvature`` "half" of it, which leaves it of order 2.
@@ -38,7 +41,7 @@ class DPMSolver(Solver):
     """
 
     order: int = 2
-    algorithm: Algorithm = "dpm_solver++"
+    algorithm: Algorithm | Literal["sde_dpm_solver++"] = "dpm_solver++"
     method: Literal["multistep", "singlestep", "singlestep_fixed"] = "multistep"
     variant: Variant = "dpm_solver"
     curvature: Literal["whole", "half"] = "whole"
@@ -48,14 +51,28 @@ class DPMSolver(Solver):
     def __post_init__(self) -> None:
         if self.order not in (1, 2, 3):
             raise ValueError(f"order must be 1, 2 or 3, not {self.order}")
+        if self.algorithm == "sde_dpm_solver++" and self.method != "multistep":
+            raise ValueError(f"method must be 'multistep' for algorithm 'sde_dpm_solver++', not {self.method!r}")
 
-    def step(self, denoise: Denoise, state: State, grid: Grid, i: int, noise: NoiseSource | None) -> State:  # noqa: ARG002
-        """Go from node ``i`` to node ``i + 1``; no noise is added."""
+    def step(self, denoise: Denoise, state: State, grid: Grid, i: int, noise: NoiseSource | None) -> State:
+        """Go from node ``i`` to node ``i + 1``.
+
+        Raises:
+            ValueError: ``algorithm`` is that of the SDE and there is no source of noise.
+        """
         now, steps = denoise(state.x, grid.t[i]), ExponentialSteps(grid, self.algorithm, self.variant)
+        deviation = steps.deviation(i, i + 1)
+        history: History = ()
         if steps.distance(i, i + 1).isinf():
-            return State(x=grid.alpha[i + 1] * now.x0 + grid.sigma[i + 1] * now.eps, x0=now.x0, t=grid.t[i + 1])
-        advance = self._multistep if self.method == "multistep" else self._singlestep
-        x, history = advance(steps, state, i, steps.expanded(now))
+            kept = grid.sigma[i + 1] if deviation == 0 else 0
+            x = grid.alpha[i + 1] * now.x0 + kept * now.eps
+        else:
+            advance = self._multistep if self.method == "multistep" else self._singlestep
+            x, history = advance(steps, state, i, steps.expanded(now))
+        if deviation > 0:
+            if noise is None:
+                raise ValueError("an SDE has noise: give solve(..., noise=NoiseSource(seeds))")
+            x = x + deviation * noise.draw(x.shape[1:], x.dtype, x.device)
         return State(x=x, x0=now.x0, t=grid.t[i + 1], history=history)
 
     def orders(self, grid: Grid) -> list[int]:
