@@ -29,7 +29,7 @@ def spaced_times(
     - ``trailing``: in time, the clean image being the node after the last (Sec. 3.3, arXiv:2305.08891);
     - ``leading``: those of ``trailing``, moved so that the last one is ``t_min``.
 
-    Where ``start`` is pure noise, log SNR begins at the negative of what it ends at; ``start`` stays the first node.
+    Where ``start`` is pure noise, log SNR begins at a hundredth of the way to ``end``; the first node stays ``start``.
 
     Raises:
         ValueError: ``trailing`` or ``leading`` with steps that are too small for the schedule.
@@ -45,8 +45,8 @@ def spaced_times(
             root = linspace((start - schedule.t_clean) ** 0.5, (end - schedule.t_clean) ** 0.5, nodes)
             t = schedule.t_clean + root**2
         case "log_snr" | "karras":
-            low, high = schedule.log_snr(linspace(start, end, 2)).tolist()
-            low = low if math.isfinite(low) else -high
+            first, second, high = schedule.log_snr(linspace(start, end, 101)[[0, 1, -1]]).tolist()
+            low = first if math.isfinite(first) else second
             if spacing == "log_snr":
                 log_snr = linspace(low, high, nodes)
             else:
