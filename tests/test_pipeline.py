@@ -71,6 +71,33 @@ def test_an_image_depends_on_its_seed_alone(model: LatentDiffusion, solver: Any)
     assert (other - alone).abs().max() > 0.01
 
 
+def test_noise_may_be_given_in_place_of_seeds(model: LatentDiffusion) -> None:
+    plain, noise = draw(model, [4, 5, 6], caption=CAPTIONS[:3]), model.noise([4, 5, 6])
+    assert torch.equal(model.sample(noise=noise, steps=STEPS, caption=CAPTIONS[:3]), plain)
+    others = draw(model, [7, 8], noise=noise[1:], caption=CAPTIONS[1:3], batch_size=1)
+    torch.testing.assert_close(others, plain[1:], rtol=0, atol=1e-4)
+    assert model.sample(noise=model.noise([1], size=24), steps=STEPS).shape == (1, 3, 24, 24)
+    with pytest.raises(UserError, match="noise: give a list with one value per seed, 2 of them"):
+        draw(model, [1, 2], noise=noise)
+
+
+def test_who_watches_may_stop(model: LatentDiffusion) -> None:
+    """What there is of the batch at hand is decoded from the images that are expected; later batches are not drawn."""
+    seen: list[ct.State] = []
+
+    def watch(state: ct.State) -> bool:
+        seen.append(state)
+        return len(seen) == STEPS + 2
+
+    images = draw(model, [4, 5, 6, 7, 8], batch_size=2, watch=watch)
+    assert len(seen) == STEPS + 2
+    assert torch.equal(images[:2], draw(model, [4, 5]))
+    assert torch.equal(images[2:], model.decode(seen[-1].x0))
+    assert len(images) == 4
+    states = ct.solve(model.denoise(2), model.noise([6, 7]), model.schedule.grid(STEPS), ct.DPMSolver())
+    assert torch.equal([next(states) for _ in range(2)][-1].x0, seen[-1].x0)
+
+
 def test_loading_twice_gives_the_same_images(trained: Path, tmp_path: Path) -> None:
     first, second = (draw(ct.load(trained), [0, 1], caption=CAPTIONS[:2]) for _ in range(2))
     assert torch.equal(first, second)

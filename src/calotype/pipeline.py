@@ -164,7 +164,8 @@ class LatentDiffusion:
     def sample(
         self,
         *,
-        seeds: Iterable[int],
+        seeds: Iterable[int] | None = None,
+        noise: Float[Tensor, "k d h2 w2"] | None = None,
         steps: int = STEPS,
         solver: Solver | None = None,
         guidance: CFG | None = None,
@@ -172,33 +173,38 @@ class LatentDiffusion:
         size: int | tuple[int, int] | None = None,
         batch_size: int = 32,
         progress: bool = False,
-        watch: Callable[[State], None] | None = None,
+        watch: Callable[[State], bool | None] | None = None,
         **fields: Any,
     ) -> Float[Tensor, "n c h w"]:
         """Draw one image per seed; ``fields`` hold one value per image (``caption=["a red apple", ...]``).
 
         Image i depends on seed i (and its own fields) alone, whatever the batch size. Guidance and ``negative`` (one
         value per image, too) are as in ``denoise``, the solver defaults to DPM-Solver++(2M). ``size`` may differ from
-        that of training.
+        that of training. With ``noise`` (of ``self.noise``, ``tasks.invert``, ``tasks.interpolate``) images start from
+        it instead, have its size, and seeds (0, 1 ... by default) matter only to solvers that add more.
+
         ``watch`` is shown the state of each batch after every step; ``state.x0`` are the latents it expects in the end.
+        Where it returns True sampling stops: the batch at hand is decoded from ``state.x0``, those after it are not
+        drawn, and there are fewer images than seeds. (``solve`` is the same loop as a generator, to be left anywhere.)
 
         Raises:
             UserError: a field, size or guidance that does not fit.
         """
-        seeds = list(seeds)
+        seeds = list(range(0 if noise is None else len(noise)) if seeds is None else seeds)
         if not seeds:
             raise UserError("seeds must name at least one image")
-        for name, values in (*fields.items(), *(negative or {}).items()):
+        given_noise = {} if noise is None else {"noise": noise}
+        for name, values in (*given_noise.items(), *fields.items(), *(negative or {}).items()):
             if isinstance(values, str) or len(values) != len(seeds):
                 raise UserError(f"{name}: give a list with one value per seed, {len(seeds)} of them")
         solver = solver or DPMSolver()
         grid = self.schedule.grid(steps)
-        images = []
+        images: list[Tensor] = []
         with show_progress("sampling", len(seeds) * steps, unit="steps", quiet=not progress) as bar:
             for start in range(0, len(seeds), batch_size):
                 rows = slice(start, start + batch_size)
                 own = seeds[rows]
-                x = self.noise(own, size)
+                x = self.noise(own, size) if noise is None else noise[rows].to(self.device)
                 given, away = (
                     {name: values[rows] for name, values in each.items()} for each in (fields, negative or {})
                 )
@@ -206,8 +212,8 @@ class LatentDiffusion:
                 for state in solve(denoise, x, grid, solver, noise=NoiseSource(own)):
                     x = state.x
                     bar.advance(len(own))
-                    if watch is not None:
-                        watch(state)
+                    if watch is not None and watch(state):
+                        return torch.cat([*images, self.decode(state.x0).cpu()])
                 images.append(self.decode(x).cpu())
         return torch.cat(images)
 

@@ -1,10 +1,13 @@
+import hypothesis.strategies as st
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import settings as property_settings
 
 import calotype as ct
 from calotype.diffusion import DDIM, Flow, Linear, NoiseSource, solve
 from calotype.pipeline import LatentDiffusion
-from calotype.tasks.img2img import add_noise, img2img, start_node
+from calotype.tasks.img2img import add_noise, img2img, start_node, wholly_known
 from calotype.training.trainer import Trainer
 from calotype.utils.errors import UserError
 from tiny import autoencoder_artifact, diffusion_recipe, loader, settings
@@ -49,13 +52,16 @@ def test_an_image_depends_on_its_own_seed_and_fields(model, images):
     torch.testing.assert_close(alone, together[1:2], rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 7, 20, 1000])
-def test_every_strength_has_a_node(steps):
-    grid = Linear().grid(steps)
+@given(st.integers(1, 1000), st.floats(0, 1, exclude_min=True), st.floats(0, 1))
+@property_settings(deadline=None, derandomize=True)
+def test_every_strength_has_a_node(steps, strength, less):
+    """The nearest; at least one step is left, all at 1, and less strength never leaves more of them."""
+    grid = Flow().grid(steps)
+    left = steps - start_node(grid, strength)
+    assert 1 <= left <= steps
+    assert abs(left - strength * steps) <= 0.5 or left == 1
     assert start_node(grid, 1.0) == 0
-    assert start_node(grid, 1e-9) == steps - 1
-    nodes = [start_node(grid, strength / 50) for strength in range(1, 51)]
-    assert nodes == sorted(nodes, reverse=True)
+    assert less * strength == 0 or start_node(grid, less * strength) >= start_node(grid, strength)
 
 
 def test_there_and_back_with_an_exact_denoiser(gaussian_flow):
@@ -77,12 +83,39 @@ def gaussian_flow():
     return denoise
 
 
+def test_what_is_known_stays_to_the_last_bit_and_what_is_not_depends_on_the_seed(model, images):
+    known = torch.zeros(3, 1, 16, 16)
+    known[:, :, :, :6], known[1, :, :6] = 1, 1
+    first, second = (
+        img2img(model, images, strength=1.0, known=known, seeds=seeds, steps=3, batch_size=2, solver=DDIM(eta=1.0))
+        for seeds in ([1, 2, 3], [4, 5, 6])
+    )
+    where = known.expand_as(images) == 1
+    assert torch.equal(first[where], images[where])
+    assert torch.equal(second[where], images[where])
+    assert (first - second)[~where].abs().mean() > 0.01
+
+
+def test_all_known_is_the_image_and_none_known_is_sampling(model, images):
+    options = {"seeds": [5, 6, 7], "steps": 3, "caption": CAPTIONS}
+    everything, nothing = torch.ones(3, 1, 16, 16), torch.zeros(3, 1, 16, 16)
+    assert torch.equal(img2img(model, images, strength=1.0, known=everything, **options), images)
+    assert torch.equal(img2img(model, images, strength=1.0, known=nothing, **options), model.sample(**options))
+
+
+def test_latents_are_known_where_all_of_their_pixels_are():
+    known = torch.ones(1, 1, 8, 8)
+    known[..., 3, 4] = 0
+    assert wholly_known(known, 4).tolist() == [[[[1, 0], [1, 1]]]]
+
+
 MISTAKES = {
     "strength 0": ({"strength": 0.0}, "strength must be above 0"),
     "strength 2": ({"strength": 2.0}, "strength must be above 0"),
     "no node before the first": ({"strength": 1.0, "noise_at": "node_before"}, "strength: the first node"),
     "seeds": ({"seeds": [1]}, "seeds: give a list with one value per image, 3 of them"),
     "fields": ({"caption": ["a"]}, "caption: give a list with one value per image"),
+    "known": ({"known": torch.ones(1, 1, 16, 16)}, "known: give a list with one value per image"),
     "text": ({"caption": "red"}, "caption: give a list"),
 }
 

@@ -1,6 +1,5 @@
 """``calotype sample``."""
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,28 +57,17 @@ def command(
         device: Where to compute: auto, cpu, cuda, mps.
         raw: Take the last weights instead of their moving average.
     """
-    from calotype.cli.values import check_positive, parse_seeds
+    from calotype.cli.drawing import check_options, fields_for, write_images
+    from calotype.cli.values import parse_seeds
     from calotype.diffusion import CFG
     from calotype.training.session import start_session
     from calotype.utils.errors import UserError
-    from calotype.utils.images import image_grid, save_image, save_png
 
     numbers = parse_seeds(seeds)
-    if not 1 <= steps <= 1000:
-        raise UserError(f"--steps must be between 1 and 1000, not {steps}")
-    check_positive(columns=columns)
-    if grid is not None and grid.suffix.lower() != ".png":
-        raise UserError(f"--grid writes a PNG: give a name that ends in .png, not {grid.name!r}")
-    if guidance is not None and not math.isfinite(guidance):
-        raise UserError(f"--guidance must be a number, not {guidance}")
+    check_options(steps=steps, columns=columns, guidance=guidance, grid=grid)
     if tiny is not None and previews is None:
         raise UserError("--tiny draws previews: name a folder for them with --previews")
     ldm = _model(model, original, config, "raw" if raw else "ema").to(start_session(device).device)
-    fields: dict[str, Any] = {
-        name: [value] * len(numbers) for name, value in (("caption", caption), ("class", label)) if value is not None
-    }
-    if unknown := ldm.unknown_words(caption or ""):
-        print(f"words this model has never seen, left out: {', '.join(unknown)}")
     images = ldm.sample(
         seeds=numbers,
         steps=steps,
@@ -88,18 +76,11 @@ def command(
         size=size,
         progress=True,
         watch=None if previews is None else _previewer(ldm, previews, tiny, steps),
-        **fields,
+        **fields_for(ldm, len(numbers), caption, label),
     )
     if previews is not None:
         print(f"previews: {previews}")
-    if out is not None:
-        for seed, pixels in zip(numbers, ldm.pixel_format.to_file(images)[0], strict=True):
-            save_image(out / f"{seed}.png", pixels)
-        print(f"images: {out}")
-    if grid is not None or out is None:
-        path = grid or Path("samples.png")
-        save_png(path, image_grid(images, columns=min(columns, len(images))))
-        print(f"grid: {path}")
+    write_images(ldm, images, names=numbers, out=out, grid=grid, columns=columns)
 
 
 def _previewer(ldm: "LatentDiffusion", folder: Path, tiny: Path | None, steps: int) -> "Callable[[State], None]":

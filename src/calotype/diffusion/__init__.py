@@ -5,6 +5,7 @@ from calotype.diffusion.conditioning import Conditioning
 from calotype.diffusion.denoiser import Denoise, Denoiser, map_x0
 from calotype.diffusion.grid import Grid, Spacing
 from calotype.diffusion.guidance import CFG, dynamic_threshold
+from calotype.diffusion.known_region import composite, known_region
 from calotype.diffusion.log_variance import LogVariance, LogVarianceConfig
 from calotype.diffusion.noise import NoiseSource
 from calotype.diffusion.objectives import LogitNormalTimes, LossTerms, Objective, TimeSampling, UniformTimes, q_sample
@@ -76,7 +77,9 @@ __all__ = [
     "UniformTimes",
     "ZeroTerminalSNR",
     "bound_weights",
+    "composite",
     "dynamic_threshold",
+    "known_region",
     "map_x0",
     "q_sample",
     "solve",

@@ -56,7 +56,7 @@ def spaced_times(
             t = end + (start - end) * beta_quantile(linspace(1, 0, nodes), BETA)
         case _:
             t = linspace(start, end, nodes)
-    t[0] = start
+    t[-1], t[0] = end, start
     return t.clamp(end, start)
 
 

@@ -1,0 +1,105 @@
+"""What the verbs that draw images have in common: checks, fields, and the files they write."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from calotype.pipeline import LatentDiffusion
+
+
+def check_options(*, steps: int, columns: int, guidance: float | None, grid: Path | None) -> None:
+    """Refuse options before a model is loaded.
+
+    Raises:
+        UserError: names the first that does not fit.
+    """
+    from calotype.cli.values import check_positive
+    from calotype.utils.errors import UserError
+
+    if not 1 <= steps <= 1000:
+        raise UserError(f"--steps must be between 1 and 1000, not {steps}")
+    check_positive(columns=columns)
+    if grid is not None and grid.suffix.lower() != ".png":
+        raise UserError(f"--grid writes a PNG: give a name that ends in .png, not {grid.name!r}")
+    if guidance is not None and not math.isfinite(guidance):
+        raise UserError(f"--guidance must be a number, not {guidance}")
+
+
+def fields_for(ldm: "LatentDiffusion", count: int, caption: str | None, label: str | None) -> dict[str, Any]:
+    """Return the fields of ``count`` images of one caption and class; say which words the model does not know."""
+    if unknown := ldm.unknown_words(caption or ""):
+        print(f"words this model has never seen, left out: {', '.join(unknown)}")
+    return {name: [value] * count for name, value in (("caption", caption), ("class", label)) if value is not None}
+
+
+def write_images(
+    ldm: "LatentDiffusion",
+    images: "Float[Tensor, 'n c h w']",
+    *,
+    names: Sequence[int],
+    out: Path | None,
+    grid: Path | None,
+    columns: int,
+) -> None:
+    """Write each image into the folder ``out``, as NAME.png, and all into the picture ``grid``; say where.
+
+    ``grid`` is samples.png if there is neither.
+    """
+    from calotype.utils.images import image_grid, save_image, save_png
+
+    if out is not None:
+        for name, pixels in zip(names, ldm.pixel_format.to_file(images)[0], strict=True):
+            save_image(out / f"{name}.png", pixels)
+        print(f"images: {out}")
+    if grid is not None or out is None:
+        path = grid or Path("samples.png")
+        save_png(path, image_grid(images, columns=min(columns, len(images))))
+        print(f"grid: {path}")
+
+
+def open_picture(ldm: "LatentDiffusion", path: Path, size: int | None) -> "Float[Tensor, '1 c h w']":
+    """Return the centre square of an image file as the model's images are: in [-1, 1], ``size`` pixels wide.
+
+    Raises:
+        UserError: it cannot be read, or has other channels or another depth than the model.
+    """
+    from calotype.data.survey import narrowed
+    from calotype.utils.errors import UserError
+    from calotype.utils.images import read_image
+
+    pixel_format = ldm.pixel_format
+    pixels = narrowed(read_image(path), pixel_format)
+    if (pixels.shape[2], str(pixels.dtype)) != (pixel_format.channels, pixel_format.dtype):
+        found = f"{pixels.shape[2]} channels of {pixels.dtype}"
+        raise UserError(f"{path} has {found}, but the model was trained on {pixel_format}")
+    return pixel_format.to_model(_square(ldm, pixels, size)).permute(2, 0, 1)[None]
+
+
+def open_mask(ldm: "LatentDiffusion", path: Path, size: int | None) -> "Float[Tensor, '1 1 h w']":
+    """Return the centre square of a mask file, 1 where it is white (brighter than half), 0 where it is black.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    import numpy as np
+    import torch
+
+    from calotype.utils.images import read_image
+
+    pixels = read_image(path)
+    half = np.iinfo(pixels.dtype).max / 2 if np.issubdtype(pixels.dtype, np.integer) else 0.5
+    square = torch.from_numpy(_square(ldm, pixels, size).astype(np.float32))
+    return (square.mean(dim=2) > half).float()[None, None]
+
+
+def _square(ldm: "LatentDiffusion", pixels: "np.ndarray", size: int | None) -> "np.ndarray":
+    from calotype.data.transforms import Transform
+
+    height, _ = (extent * ldm.autoencoder.factor for extent in ldm.latent_shape(size)[1:])
+    return Transform(size=height).apply(pixels)
