@@ -67,6 +67,12 @@ def test_the_discriminator_joins_where_it_did() -> None:
     assert joins == early | late
 
 
+def test_ours_come_to_feel_it_by_and_by() -> None:
+    for name in ("kl-f4-small", "kl-f8-small", "vq-f4-small", "fsq-f4-small"):
+        recipe = AUTOENCODERS[name].recipe(PixelFormat(), 64)
+        assert 0 < recipe.disc_ramp < 1 - recipe.disc_from
+
+
 def test_a_file_of_vgg16_weights_takes_the_place_of_squeezenet() -> None:
     for name in ("kl-f8", "vq-f8"):
         assert AUTOENCODERS[name].recipe(PixelFormat(), 256, "a.pth").loss.perceptual == VGG16PerceptualConfig(

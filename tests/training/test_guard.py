@@ -1,7 +1,9 @@
 """A run that goes wrong is put right, by the same steps wherever and however often it is resumed."""
 
+import re
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,51 @@ def test_going_back_is_exact_and_can_be_repeated(kind: str, make_recipe: MakeRec
     assert training_state(recipe, average).keys() == empty.keys(), "optimisers as empty as they were"
 
 
+def too_fast(weights: int = 0) -> Recipe:
+    """A recipe whose discriminator's weights, 0.02 in size, would be moved by three times as much."""
+    recipe = autoencoder_recipe(weights=weights, disc_from=0.0)
+    recipe.config = replace(
+        recipe.config, discriminator_optimiser=replace(recipe.config.discriminator_optimiser, learning_rate=0.06)
+    )
+    return recipe
+
+
+def test_rates_out_of_proportion_to_the_weights_are_lowered_before_the_first_step(tmp_path: Path) -> None:
+    recipe = too_fast()
+    Trainer(settings(tmp_path, log_every=4)).fit(recipe, recipe.train)
+    first = next(line for line in metrics(tmp_path) if line.get("kind") == "health")
+    assert (first["samples"], first["rule"]) == (0, "step size")
+    assert re.fullmatch(
+        r"a step at learning rate 0.06 moves the weights of the discriminator by \d+% of their size: "
+        r"learning rates now x0.0625",
+        first["message"],
+    )
+    rates = {line["samples"]: line for line in metrics(tmp_path) if "rate/autoencoder" in line}
+    for name, (_, config) in recipe.optimisers.items():
+        assert rates[4][f"rate/{name}"] == config.rate(0, 40) / 16
+
+
+def test_a_discriminator_that_outweighs_the_images_is_lowered_before_the_first_step(tmp_path: Path) -> None:
+    for weight, share, said in (
+        (0.9, 1, None),
+        (1.9, 4, "with disc_weight 1.9 the discriminator outweighs the images"),
+    ):
+        run, recipe = tmp_path / str(weight), autoencoder_recipe(disc_from=0.0, disc_weight=weight)
+        Trainer(settings(run)).fit(recipe, recipe.train)
+        assert messages(run) == ([f"{said}: disc_weight now x{1 / share}"] if said else [])
+        assert recipe.loss.config.disc_weight == weight / share
+    without = autoencoder_recipe(disc_from=1.0, disc_weight=2.0)
+    Trainer(settings(tmp_path / "without")).fit(without, without.train)
+    assert messages(tmp_path / "without") == []
+
+
+def test_where_nothing_may_be_done_it_is_only_said(tmp_path: Path) -> None:
+    recipe = too_fast()
+    Trainer(settings(tmp_path, interventions=0)).fit(recipe, recipe.train)
+    assert messages(tmp_path)[0].endswith("of their size: lower the learning rate")
+    assert next(line["rate/discriminator"] for line in metrics(tmp_path) if "rate/discriminator" in line) == 0.06
+
+
 def test_a_divergence_goes_back_and_slows_down(tmp_path: Path) -> None:
     recipe = saying(autoencoder_recipe(disc_from=1.0), reconstruction=between(20, 24))
     Trainer(settings(tmp_path, log_every=4)).fit(recipe, recipe.train)
@@ -127,17 +174,20 @@ def test_where_the_discriminator_is_to_blame_its_weight_is_halved(tmp_path: Path
 def test_what_was_in_vain_is_done_again_harder_and_with_the_other(tmp_path: Path) -> None:
     recipe = saying(autoencoder_recipe(disc_from=0.0), reconstruction=lambda seen: 3.0 if seen >= 20 else 1.0)
     Trainer(settings(tmp_path)).fit(recipe, recipe.train)
-    first, second = messages(tmp_path)[:2]
+    first, second, third = messages(tmp_path)[:3]
     assert "disc_weight now x0.5 (intervention 1" in first
-    assert "went back to what it was at 20 images, learning rates now x0.25 and disc_weight now x0.125" in second
+    assert "went back to what it was at 20 images, disc_weight now x0.125 (" in second
+    assert "learning rates now x0.125 and disc_weight now x0.015625" in third
 
 
-def test_a_discriminator_that_weighs_too_much_is_eased_without_going_back(tmp_path: Path) -> None:
-    recipe = saying(autoencoder_recipe(disc_from=0.0), reconstruction=between(20, 28, 1.3))
-    Trainer(settings(tmp_path)).fit(recipe, recipe.train)
-    (said,) = messages(tmp_path)
-    assert said.endswith("1.30 times worse than its best at 28 images: disc_weight now x0.5")
-    assert recipe.loss.config.disc_weight == 0.25
+def test_a_discriminator_that_weighs_too_much_is_eased_beyond_the_limit(tmp_path: Path) -> None:
+    recipe = saying(autoencoder_recipe(disc_from=0.0), reconstruction=lambda seen: 1.3 if seen >= 20 else 1.0)
+    Trainer(settings(tmp_path, interventions=1)).fit(recipe, recipe.train)
+    said = messages(tmp_path)
+    back = "times worse than its best at {} images: went back to what it was at 20 images, "
+    assert said[0].endswith(back.format(28) + "disc_weight now x0.5")
+    assert said[1].endswith(back.format(36) + "disc_weight now x0.125")
+    assert recipe.loss.config.disc_weight == 0.5 / 8
 
 
 def test_a_stall_is_eased_twice_and_then_only_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from calotype.training.optimiser import NonFiniteError, OptimiserConfig, check_finite, check_gradients
+from calotype.training.optimiser import NonFiniteError, OptimiserConfig, check_finite, check_gradients, step_share
 
 
 def test_rate_warms_up_holds_and_falls_to_zero() -> None:
@@ -52,6 +52,21 @@ def test_gradients_below_the_norm_or_unclipped_stay(layer: nn.Linear, clip: floa
     check_gradients(OptimiserConfig().build(layer.parameters()), clip, "it")
     assert (layer.weight.grad == 2).all()
     assert (layer.bias.grad == 5).all()
+
+
+def test_the_share_of_a_step_is_that_of_adams_first(layer: nn.Linear) -> None:
+    """Adam's first step moves every weight by its rate: the rate over the weights' size, biases left out."""
+    optimiser = OptimiserConfig(learning_rate=0.25, betas=(0.5, 0.9)).build(layer.parameters())
+    before, share = layer.weight.detach().clone(), step_share(optimiser, 0.25)
+    layer.bias.data.fill_(1e6)
+    assert step_share(optimiser, 0.25) == share
+    optimiser.step()
+    assert share == pytest.approx(float((layer.weight.detach() - before).norm() / before.norm()), rel=1e-5)
+
+
+def test_nothing_has_no_share() -> None:
+    vector, zeros = nn.Parameter(torch.ones(3)), nn.Parameter(torch.zeros(3, 3))
+    assert step_share(OptimiserConfig().build([vector, zeros]), 1.0) == 0
 
 
 @pytest.mark.parametrize("bad", [torch.inf, -torch.inf, torch.nan])

@@ -48,6 +48,7 @@ class AutoencoderPreset:
     loss: LPIPSWithDiscriminatorConfig | VQLPIPSWithDiscriminatorConfig
     codebook: CodebookConfig = CodebookConfig()
     disc_from: float = 1.0
+    disc_ramp: float = 0.0
     learning_rate: float = 3e-3
     disc_learning_rate: float = 4e-4
     warmup_samples: int = 3_200
@@ -73,6 +74,7 @@ class AutoencoderPreset:
             loss=loss,
             codebook=self.codebook,
             disc_from=self.disc_from,
+            disc_ramp=self.disc_ramp,
             optimiser=OptimiserConfig(learning_rate=self.learning_rate, warmup_samples=self.warmup_samples),
             discriminator_optimiser=OptimiserConfig(learning_rate=self.disc_learning_rate, betas=(0.5, 0.9)),
         )
@@ -95,6 +97,7 @@ def _small(
         autoencoder=_autoencoder(shape, quantiser),
         loss=SMALL_VQ_LOSS if quantiser else SMALL_KL_LOSS,
         disc_from=0.75,
+        disc_ramp=0.05,
     )
 
 

@@ -95,6 +95,7 @@ class AutoencoderRecipe(Recipe):
         if self.learned:
             self.auxiliary["learned"] = self.learned
         self.late_from = config.disc_from
+        self.disc_weight = config.loss.disc_weight if config.disc_from < 1 else 0.0
 
     def start(self, session: Session, batch_size: int) -> None:  # noqa: ARG002
         """Move to the device and build both optimisers."""

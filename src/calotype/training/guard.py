@@ -1,5 +1,6 @@
 """What is done about a run that goes wrong: a step is left out, or the run goes back to where all was well."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,13 +9,16 @@ import torch
 from torch import Tensor
 
 from calotype.training.ema import MovingAverage
-from calotype.training.health import Finding, HealthMonitor
-from calotype.training.optimiser import NonFiniteError
+from calotype.training.health import LOWER_RATE, LOWER_WEIGHT, Finding, HealthMonitor
+from calotype.training.optimiser import NonFiniteError, step_share
 from calotype.training.recipe import Recipe
 from calotype.training.state import State, module_tensors, restore_training_state, training_state
 from calotype.utils import distributed
 
 KEEP_EVERY, MOST_STALLS, STALL_FACTOR = 4, 2, 0.25
+REASONABLE_SHARE, REASONABLE_WEIGHT = 0.25, 0.5
+"""What is lowered before the first step where it is more than twice this: the length of a step as a share of the
+weights' size, and ``disc_weight``."""
 
 
 class GaveUp(RuntimeError):
@@ -32,11 +36,12 @@ class Event:
 class Guard:
     """Watches over the steps of a run and intervenes, ``limit`` times at most (0: it only says what it sees).
 
-    It keeps a copy of the training state from when all was well. A step that is not finite has changed nothing: it is
-    left out. If the next one is not finite either, or the loss diverges, the run goes back to the copy and goes on from
-    there with the batches that come next, at half the learning rates, or with half of ``disc_weight`` where the
-    discriminator is the cause; what has not helped is done again, twice as hard and together with the other. A
-    discriminator that weighs too much, and a loss that stalls, are eased without going back.
+    Learning rates and a ``disc_weight`` that are out of all proportion are lowered before the first step. A copy of the
+    training state is kept from when all was well. A step that is not finite has changed nothing: it is left out. If the
+    next one is not finite either, or the loss diverges, the run goes back to the copy and goes on from there with the
+    batches that come next, at half the learning rates, or with half of ``disc_weight`` where the discriminator is the
+    cause; what has not helped is done again, twice as hard, and in the end together with the other. A discriminator
+    that weighs too much is eased in the same way, as often as need be. A loss that stalls is eased without going back.
 
     What it does is a function of the logs and of samples seen, the same on every process, and part of the checkpoint.
     """
@@ -50,6 +55,28 @@ class Guard:
         self.interventions, self.in_vain, self.stalls = 0, 0, 0
         self.failed_at: int | None = None
         self.kept_at, self.kept = seen, training_state(recipe, average) if limit else {}
+
+    def before_first_step(self) -> list[Event]:
+        """Look at the settings, and lower by halves what is out of proportion from the start.
+
+        A step as long as the weights are large undoes what others have learned; by the time that a loss shows it the
+        weights have grown, and a lower rate does not shrink them. ``disc_weight`` is the discriminator's share of the
+        gradient at the last layer, the reconstruction's being 1.
+        """
+        if self.rate_factor < 1 or self.disc_factor < 1:
+            return []
+        events = []
+        for name, (optimiser, settings) in self.recipe.optimisers.items():
+            rate = settings.learning_rate * self.rate_factor
+            share = step_share(optimiser, rate)
+            if share > 2 * REASONABLE_SHARE:
+                sees = f"a step at learning rate {rate:g} moves the weights of the {name} by {share:.0%} of their size"
+                events.append(self._lower("step size", sees, LOWER_RATE, rates=_halved(share, REASONABLE_SHARE)))
+        weight = self.recipe.disc_weight
+        if weight > 2 * REASONABLE_WEIGHT:
+            sees = f"with disc_weight {weight:g} the discriminator outweighs the images"
+            events.append(self._lower("disc_weight", sees, LOWER_WEIGHT, disc=_halved(weight, REASONABLE_WEIGHT)))
+        return events
 
     def after_step(self, seen: int, logs: Mapping[str, Tensor]) -> list[Event]:
         """Take note of a step that went well, which ended at ``seen`` samples; look and act where it is time.
@@ -106,6 +133,12 @@ class Guard:
             self.kept_at = here
         self.recipe.scale_discriminator(self.disc_factor)
 
+    def _lower(self, rule: str, sees: str, advice: str, *, rates: float = 1.0, disc: float = 1.0) -> Event:
+        if self.limit:
+            self.rate_factor *= rates
+            self.disc_factor *= disc
+        return Event(rule, f"{sees}: {self._settle() if self.limit else advice}")
+
     def _act(self, finding: Finding, seen: int) -> Event:
         if not self.limit or finding.remedy == "say":
             return Event(finding.rule, f"{finding.sees} at {seen} {self.recipe.unit}: {finding.advice}")
@@ -124,8 +157,8 @@ class Guard:
             self.interventions += 1
             return f"{self._roll_back(adversarial)} ({self._count()})"
         if finding.remedy == "ease_discriminator":
-            self.disc_factor /= 2
-        elif self.stalls < MOST_STALLS:
+            return self._roll_back(adversarial=True)
+        if self.stalls < MOST_STALLS:
             self.stalls += 1
             self.rate_factor *= STALL_FACTOR
         else:
@@ -137,7 +170,7 @@ class Guard:
         factor = 0.5 ** (self.in_vain + 1)
         if adversarial:
             self.disc_factor *= factor
-        if not adversarial or self.in_vain:
+        if not adversarial or self.in_vain > 1:
             self.rate_factor *= factor
         self.in_vain += 1
         return f"{self._go_back()}, {self._settle()}"
@@ -161,3 +194,8 @@ class Guard:
 
     def _count(self) -> str:
         return f"intervention {self.interventions} of {self.limit}"
+
+
+def _halved(value: float, most: float) -> float:
+    """Return the power of a half that brings ``value`` down to ``most`` or less."""
+    return 0.5 ** math.ceil(math.log2(value / most))

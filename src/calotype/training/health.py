@@ -71,7 +71,7 @@ def divergence(vitals: Vitals) -> Finding | None:
     if vitals.level is None or vitals.level <= DIVERGED * vitals.best:
         return None
     sees = f"the loss is at {vitals.level:.3g}, {vitals.level / vitals.best:.1f} times its best"
-    return Finding("divergence", sees, "lower disc_weight" if vitals.adversarial else LOWER_RATE, "roll_back")
+    return Finding("divergence", sees, LOWER_WEIGHT if vitals.adversarial else LOWER_RATE, "roll_back")
 
 
 def takeover(vitals: Vitals) -> Finding | None:
@@ -82,7 +82,7 @@ def takeover(vitals: Vitals) -> Finding | None:
     if not TAKEN_OVER < worse <= DIVERGED:
         return None
     sees = f"the discriminator has made the reconstruction {worse:.2f} times worse than its best"
-    return Finding("takeover", sees, "lower disc_weight", "ease_discriminator")
+    return Finding("takeover", sees, LOWER_WEIGHT, "ease_discriminator")
 
 
 def stall(vitals: Vitals) -> Finding | None:
@@ -142,7 +142,7 @@ def posterior_collapse(vitals: Vitals) -> Finding | None:
     return Finding("posterior collapse", f"latents carry {nats[-1]:.2g} nats each, next to nothing", "lower kl_weight")
 
 
-LOWER_RATE = "lower the learning rate"
+LOWER_RATE, LOWER_WEIGHT = "lower the learning rate", "lower disc_weight"
 RULES: tuple[Callable[[Vitals], Finding | None], ...] = (
     divergence,
     takeover,

@@ -64,6 +64,8 @@ class Loop:
             remove_litter(self.run)
             remove_litter(checkpoint_folder(self.run, seen).parent)
             self.log = RunLog(self.run, seen=seen)
+        if seen == 0:
+            self._report(0, *self.guard.before_first_step())
         with progress(self.run.name, self.total, done=seen, unit=self.recipe.unit) as bar:
             while seen < self.total:
                 if distributed.any_rank(bool(stop)):

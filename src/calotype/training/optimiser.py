@@ -1,5 +1,6 @@
 """AdamW, its learning rate as a function of samples seen, and the check that stands before every update."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -51,6 +52,18 @@ class OptimiserConfig(Config):
         warm = min(1.0, (seen + 1) / self.warmup_samples) if self.warmup_samples else 1.0
         left = (total - seen) / max(total * (1 - self.decay_from), 1)
         return self.learning_rate * warm * min(1.0, max(left, 0.0))
+
+
+def step_share(optimiser: torch.optim.Optimizer, learning_rate: float) -> float:
+    """Return how far a step moves a weight, as a share of the weights' root mean square: ``learning_rate / rms``.
+
+    A step of Adam is about as long as its rate, whatever the gradient (Section 2.1, arXiv:1412.6980). Vectors do not
+    count: scales of normalisations are 1 and biases 0. Nor does an optimiser without a matrix that is not zero.
+    """
+    matrices = [p.detach() for group in optimiser.param_groups for p in group["params"] if p.ndim > 1]
+    square = sum(float(matrix.float().square().sum()) for matrix in matrices)
+    rms = math.sqrt(square / max(1, sum(matrix.numel() for matrix in matrices)))
+    return learning_rate / rms if rms else 0.0
 
 
 def check_finite(loss: Tensor, name: str) -> None:

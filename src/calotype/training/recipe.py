@@ -40,6 +40,8 @@ class Recipe(ABC):
     unit = "images"
     late_from = 1.0
     """The share of a run after which a step costs more; the trainer's timing looks at both phases."""
+    disc_weight = 0.0
+    """The discriminator's gradient at the last layer, that of the rest being 1; 0 where there is none."""
     watched = "loss"
     """The name of the logged loss that must not rise: positive, and the same thing all along the run."""
 
