@@ -19,6 +19,7 @@ from calotype.data.transforms import Transform
 from calotype.diffusion.log_variance import LogVarianceConfig
 from calotype.diffusion.objectives import Objective
 from calotype.diffusion.schedule import ScaledLinear
+from calotype.diffusion.times import ImportanceTimes
 from calotype.losses import (
     LPIPSWithDiscriminatorConfig,
     NLayerDiscriminatorConfig,
@@ -81,7 +82,9 @@ STEADY = OptimiserConfig(learning_rate=2e-3, warmup_samples=8)
 AVERAGED = CodebookConfig(average=CodeAverageConfig(decay=0.9), restart_every=2 * BATCH)
 LEARNED = {
     "schedule": ScaledLinear(timesteps=50),
-    "objective": Objective(elbo_weight=0.1, log_variance=LogVarianceConfig(init=0.2)),
+    "objective": Objective(
+        elbo_weight=0.1, log_variance=LogVarianceConfig(init=0.2), times=ImportanceTimes(bins=5, history=1)
+    ),
 }
 
 

@@ -27,7 +27,7 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_recipe(encoded: Path) -> MakeRecipe:
     """Makes the recipe of a kind, with initial weights of its own per ``weights``.
 
-    ``log_variance`` is diffusion on a table, with a learned log-variance and the variational bound.
+    ``log_variance`` is diffusion on a table, with a learned log-variance, the bound and times by importance.
     """
 
     def make(kind: str, **options: int) -> Recipe:

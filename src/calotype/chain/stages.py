@@ -8,7 +8,7 @@ import torch
 from calotype.artifact import Artifact
 from calotype.chain.source import Source
 from calotype.data.image_set import ImageSet
-from calotype.data.latents import LatentLoader
+from calotype.data.latents import LatentLoader, Moments
 from calotype.data.loader import Loader
 from calotype.data.transforms import Transform
 from calotype.pipeline import TrainedAutoencoder, load_autoencoder
@@ -54,10 +54,8 @@ def train_diffusion(
         raise UserError(
             f"{preset.name} on this autoencoder needs images of a multiple of {multiple} px, not {first_stage.size}"
         )
-    train, held_out = (
-        latent_loader(autoencoder, images, latents, settings.seed, session)
-        for images in (source.train, source.held_out)
-    )
+    train = latent_loader(autoencoder, source.train, latents, settings.seed, session, mirror=preset.method.mirror)
+    held_out = latent_loader(autoencoder, source.held_out, latents, settings.seed, session)
     torch.manual_seed(settings.seed)
     recipe = DiffusionRecipe(config, autoencoder, train, held_out)
     return Trainer(replace(settings, ema=preset.method.ema)).fit(recipe, train)
@@ -84,16 +82,24 @@ def train_tiny_decoder(
     return Trainer(settings).fit(TinyDecoderRecipe(config, autoencoder, train, held_out), train)
 
 
-def latent_loader(artifact: Artifact, images: ImageSet, folder: Path, seed: int, session: Session) -> LatentLoader:
-    """Return the latents of ``images``, encoding what the store under ``folder`` lacks (on the main process)."""
+def latent_loader(
+    artifact: Artifact, images: ImageSet, folder: Path, seed: int, session: Session, *, mirror: bool = False
+) -> LatentLoader:
+    """Return the latents of ``images``, encoding what the store under ``folder`` lacks (on the main process).
+
+    ``mirror``: and those of the mirrored images.
+    """
     first_stage = load_autoencoder(artifact)
     source = loader(images.in_format(first_stage.pixel_format), first_stage.size, seed)
-    key = store_key(artifact, source)
-    if distributed.is_main():
-        encode_latents(first_stage.model, source, folder, key, session)
-    distributed.barrier()
-    moments = encode_latents(first_stage.model, source, folder, key, session, quiet=True)
-    return LatentLoader(moments, images.records, seed)
+
+    def encoded(mirror: bool) -> Moments:
+        key = store_key(artifact, source, mirror=mirror)
+        if distributed.is_main():
+            encode_latents(first_stage.model, source, folder, key, session, mirror=mirror)
+        distributed.barrier()
+        return encode_latents(first_stage.model, source, folder, key, session, mirror=mirror, quiet=True)
+
+    return LatentLoader(encoded(False), images.records, seed, encoded(True) if mirror else None)
 
 
 def check_pixels(images: ImageSet, autoencoder: TrainedAutoencoder) -> None:

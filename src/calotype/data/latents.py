@@ -1,18 +1,19 @@
 """Latents on disk: an autoencoder's posteriors over a data set, encoded once, sampled when they are trained on."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from calotype.data.image_set import Record
 from calotype.data.order import Order
 from calotype.utils.errors import UserError
 from calotype.utils.files import atomic_write
+from calotype.utils.seeds import seed_of
 from calotype.utils.tensors import load_tensors, save_tensors
 
 SHARD = 512
@@ -48,6 +49,12 @@ class Moments:
         """Join moments of the same kind."""
         names = parts[0].tensors()
         return cls(**{name: torch.cat([part.tensors()[name] for part in parts]) for name in names})
+
+    @staticmethod
+    def where(rows: Bool[Tensor, " b"], first: "Moments", second: "Moments") -> "Moments":
+        """Return ``first`` in these rows, ``second`` in the others; both are of the same kind."""
+        mask, other = rows.view(-1, 1, 1, 1), second.tensors()
+        return Moments(**{name: torch.where(mask, tensor, other[name]) for name, tensor in first.tensors().items()})
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Moments":
         return Moments(**{name: change(tensor) for name, tensor in self.tensors().items()})
@@ -112,12 +119,19 @@ class LatentStore:
 
 
 class LatentLoader:
-    """Batches of stored latents by number, in the order of ``Order(seed, n)``: the latent counterpart of ``Loader``."""
+    """Batches of stored latents by number, in the order of ``Order(seed, n)``: the latent counterpart of ``Loader``.
 
-    def __init__(self, moments: Moments, records: Sequence[Record], seed: int = 0) -> None:
-        if len(moments) != len(records):
-            raise ValueError(f"{len(moments)} latents for {len(records)} records")
-        self.moments, self.records, self.order = moments, tuple(records), Order(seed, len(records))
+    With ``mirrored``, the latents of the mirrored images, each sample of a batch is one of these half the time.
+    """
+
+    def __init__(
+        self, moments: Moments, records: Sequence[Record], seed: int = 0, mirrored: Moments | None = None
+    ) -> None:
+        for latents in (moments, moments if mirrored is None else mirrored):
+            if len(latents) != len(records):
+                raise ValueError(f"{len(latents)} latents for {len(records)} records")
+        self.moments, self.mirrored, self.seed = moments, mirrored, seed
+        self.records, self.order = tuple(records), Order(seed, len(records))
         self.names = tuple(sorted({name for record in records for name in record.fields}))
 
     def __len__(self) -> int:
@@ -125,13 +139,18 @@ class LatentLoader:
 
     def batch(self, start: int, count: int, rows: slice = slice(None)) -> LatentBatch:
         """Return ``rows`` of the batch of samples ``start`` to ``start + count - 1``."""
-        return self.at([self.order.index(position) for position in range(start, start + count)[rows]])
+        positions = range(start, start + count)[rows]
+        batch = self.at([self.order.index(position) for position in positions])
+        if self.mirrored is None:
+            return batch
+        turned = torch.tensor([seed_of(self.seed, "mirror", position) % 2 == 0 for position in positions])
+        return replace(batch, moments=Moments.where(turned, self.mirrored[batch.indices], batch.moments))
 
     def prefetch(self, start: int, count: int, rows: slice = slice(None)) -> None:
         """Do nothing: latents are in memory."""
 
     def at(self, indices: Sequence[int]) -> LatentBatch:
-        """Return the latents at ``indices``."""
+        """Return the latents at ``indices``, of the images as they are."""
         index = torch.as_tensor(indices, dtype=torch.long)
         fields = {name: [self.records[i].fields.get(name) for i in indices] for name in self.names}
         return LatentBatch(self.moments[index], fields, index)

@@ -6,9 +6,11 @@ from calotype.diffusion.denoiser import Denoise, Denoiser, map_x0
 from calotype.diffusion.grid import Grid, Spacing
 from calotype.diffusion.guidance import CFG, dynamic_threshold
 from calotype.diffusion.known_region import composite, known_region
-from calotype.diffusion.log_variance import LogVariance, LogVarianceConfig
+from calotype.diffusion.importance import ImportanceSampler
+from calotype.diffusion.log_variance import FourierLogVarianceConfig, LogVariance, LogVarianceConfig
+from calotype.diffusion.loss import HuberLoss, L1Loss, L2Loss
 from calotype.diffusion.noise import NoiseSource
-from calotype.diffusion.objectives import LogitNormalTimes, LossTerms, Objective, TimeSampling, UniformTimes, q_sample
+from calotype.diffusion.objectives import LossTerms, Objective, q_sample
 from calotype.diffusion.prediction import Estimate, Prediction
 from calotype.diffusion.schedule import (
     EDM,
@@ -36,7 +38,17 @@ from calotype.diffusion.solvers import (
     State,
     UniPC,
 )
+from calotype.diffusion.times import ImportanceTimes, LogitNormalTimes, LogNormalTimes, TimeSampling, UniformTimes
 from calotype.diffusion.variational_bound import bound_weights
+from calotype.diffusion.weighting import (
+    EDMWeighting,
+    ELBOWeighting,
+    MinSNRWeighting,
+    P2Weighting,
+    SimpleWeighting,
+    Weighting,
+    error_weights,
+)
 
 __all__ = [
     "CFG",
@@ -51,22 +63,34 @@ __all__ = [
     "Denoise",
     "Denoiser",
     "EDMStochastic",
+    "EDMWeighting",
+    "ELBOWeighting",
     "Estimate",
     "Euler",
     "Flow",
+    "FourierLogVarianceConfig",
     "Grid",
     "Heun",
+    "HuberLoss",
+    "ImportanceSampler",
+    "ImportanceTimes",
+    "L1Loss",
+    "L2Loss",
     "Linear",
+    "LogNormalTimes",
     "LogVariance",
     "LogVarianceConfig",
     "LogitNormalTimes",
     "LossTerms",
+    "MinSNRWeighting",
     "NoiseSchedule",
     "NoiseSchedules",
     "NoiseSource",
     "Objective",
+    "P2Weighting",
     "Prediction",
     "ScaledLinear",
+    "SimpleWeighting",
     "Solver",
     "Solvers",
     "Spacing",
@@ -75,11 +99,13 @@ __all__ = [
     "TimeSampling",
     "UniPC",
     "UniformTimes",
+    "Weighting",
     "ZeroTerminalSNR",
     "bound_weights",
     "composite",
     "dynamic_threshold",
     "known_region",
+    "error_weights",
     "map_x0",
     "q_sample",
     "solve",

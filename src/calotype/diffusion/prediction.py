@@ -75,7 +75,7 @@ def target(
     return p * x0 + q * noise
 
 
-def x0_error(prediction: Prediction, alpha: Level, sigma: Level) -> Level:
+def x0_error(prediction: Prediction, alpha: Float[Tensor, "*s"], sigma: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
     """Return by how much an error of the network's output enters x_0: sigma / |d|, since x_t is given."""
     p, q = _form(prediction, alpha, sigma)
     return sigma / (alpha * q - sigma * p).abs()

@@ -4,8 +4,9 @@ from dataclasses import dataclass, replace
 
 from calotype.conditioner import ConditionerConfig
 from calotype.data.image_set import ImageSet
-from calotype.diffusion.objectives import LogitNormalTimes, Objective
+from calotype.diffusion.objectives import Objective
 from calotype.diffusion.schedule import Flow, NoiseSchedules, ScaledLinear
+from calotype.diffusion.times import LogitNormalTimes
 from calotype.presets.conditioning import conditioner_for
 from calotype.presets.shapes import DiTShape, Shape, UNetShape
 from calotype.training.diffusion_recipe import DiffusionRecipeConfig
@@ -15,13 +16,19 @@ from calotype.training.optimiser import OptimiserConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """How a network is trained: what it learns on which noise, by which steps, and how its weights are averaged."""
+    """How a network is trained: what it learns on which noise, by which steps, and how its weights are averaged.
+
+    ``mirror`` trains on mirrored images, too.
+    """
 
     schedule: NoiseSchedules
     objective: Objective
     optimiser: OptimiserConfig
     ema: EMAConfig
     batch_size: int = 64
+    offset_noise: float = 0.0
+    input_perturbation: float = 0.0
+    mirror: bool = False
 
     def rate(self, learning_rate: float, *, warmup_samples: int | None = None) -> "Method":
         """Return this method at another learning rate (and warm-up), as networks of other sizes need."""
@@ -64,6 +71,8 @@ class DiffusionPreset:
             schedule=self.method.schedule,
             objective=self.method.objective,
             optimiser=self.method.optimiser,
+            offset_noise=self.method.offset_noise,
+            input_perturbation=self.method.input_perturbation,
         )
 
 

@@ -11,16 +11,18 @@ from torch import Tensor, nn
 from calotype.artifact import Artifact
 from calotype.conditioner import Conditioner, ConditionerConfig
 from calotype.data.latents import LatentBatch, LatentLoader
-from calotype.diffusion.log_variance import LogVariance
-from calotype.diffusion.objectives import Objective, q_sample
+from calotype.diffusion.importance import ImportanceSampler
+from calotype.diffusion.log_variance import FourierLogVariance, LogVariance
+from calotype.diffusion.objectives import LossTerms, Objective, q_sample
 from calotype.diffusion.schedule import Flow, NoiseSchedule, NoiseSchedules
-from calotype.diffusion.schedule.table import Table
+from calotype.diffusion.times import ImportanceTimes
 from calotype.models import NetworkConfig
 from calotype.pipeline import LatentDiffusion, load_autoencoder
 from calotype.training.draws import Draws
 from calotype.training.optimiser import OptimiserConfig, check_finite, check_gradients
 from calotype.training.recipe import Recipe
 from calotype.training.session import Session
+from calotype.utils import distributed
 from calotype.utils.config import Config, to_dict
 from calotype.utils.files import digest
 from calotype.utils.images import image_grid
@@ -31,16 +33,26 @@ PREVIEWS, PREVIEW_STEPS = 16, 12
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionRecipeConfig(Config):
-    """A network, what it is conditioned on, and what it learns to predict on which schedule."""
+    """A network, what it is conditioned on, and what it learns to predict on which schedule.
+
+    ``offset_noise`` adds a constant of this standard deviation to every channel's noise: models on schedules that end
+    before pure noise then learn to change the mean of an image. ``input_perturbation`` noises the network's input, but
+    not its target, by this much more (gamma of Algorithm 1, arXiv:2301.11706).
+    """
 
     network: NetworkConfig
     conditioner: ConditionerConfig = ConditionerConfig()
     schedule: NoiseSchedules = Flow()
     objective: Objective = Objective(prediction="flow")
     optimiser: OptimiserConfig = OptimiserConfig(learning_rate=1e-3)
+    offset_noise: float = 0.0
+    input_perturbation: float = 0.0
 
     def __post_init__(self) -> None:
         self.objective.check(self.schedule)
+        for name in ("offset_noise", "input_perturbation"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
 
 
 class DiffusionRecipe(Recipe):
@@ -67,10 +79,14 @@ class DiffusionRecipe(Recipe):
         self.averaged = {"network": self.network, "conditioner": self.conditioner}
         self.auxiliary = {}
         self.schedule: NoiseSchedule = config.schedule
-        self.log_variance: LogVariance | None = None
-        if config.objective.log_variance is not None and isinstance(config.schedule, Table):
+        self.log_variance: LogVariance | FourierLogVariance | None = None
+        if config.objective.log_variance is not None:
             self.log_variance = config.objective.log_variance.build(config.schedule)
             self.averaged["log_variance"] = self.log_variance
+        self.importance: ImportanceSampler | None = None
+        if isinstance(config.objective.times, ImportanceTimes):
+            self.importance = ImportanceSampler(config.objective.times)
+            self.auxiliary["importance"] = self.importance
 
     def start(self, session: Session, batch_size: int) -> None:  # noqa: ARG002
         """Move to the device and build the optimiser over network, conditioner and learned log-variance."""
@@ -84,30 +100,32 @@ class DiffusionRecipe(Recipe):
     def step(self, batch: LatentBatch, draws: Draws) -> dict[str, Tensor]:
         """Sample the posterior, a time and noise for every image; predict from ``alpha x_0 + sigma eps``; update."""
         device, objective = self.session.device, self.config.objective
-        shape = self._latent_shape(batch)
-        x0 = self._latents(batch, draws.normal("posterior", *shape))
-        t = draws.make("time", lambda count, generator: objective.times.sample(count, generator, self.schedule))
-        noise = draws.normal("noise", *shape).to(x0)
+        x0 = self._latents(batch, draws.normal("posterior", *self._latent_shape(batch)))
+        times = self.importance or objective.times
+        t = draws.make("time", lambda count, generator: times.sample(count, generator, self.schedule))
+        noise, shown = self._noise(x0, draws)
         inputs = self.conditioner.prepare_training(batch.fields, len(x0), draws.keys("augment"))
         uniform = {name: draws.uniform(f"drop {name}").to(device) for name in self.conditioner.fields}
 
-        x_t = q_sample(x0, noise, t.to(device), self.schedule)
+        x_t = q_sample(x0, shown, t.to(device), self.schedule)
         with self.session.autocast():
             output, logvar = self.forward(
                 x_t,
+                t.to(device),
                 self.schedule.network_time(t).to(device, torch.float32),
                 {name: tensor.to(device) for name, tensor in inputs.items()},
                 self.conditioner.draw_drop(uniform),
             )
         terms = objective.terms(output.to(x0.dtype), x0, noise, t.to(device), self.schedule, logvar)
+        check_finite(terms.total.detach(), "the loss")
+        terms = self._reweighed(terms, t, draws)
         loss = terms.total.mean()
-        check_finite(loss.detach(), "the loss")
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = check_gradients(self.optimiser, self.config.optimiser.clip, "the network")
         self.optimiser.step()
         logs = {**terms.logs(), "gradient_norm": norm}
-        return logs if self.log_variance is None else {**logs, "logvar": self.log_variance.logvar.detach().mean()}
+        return logs if self.log_variance is None else {**logs, "logvar": self.log_variance.mean()}
 
     @torch.no_grad()
     def validate(self, averaged: Mapping[str, nn.Module]) -> dict[str, float]:
@@ -158,12 +176,34 @@ class DiffusionRecipe(Recipe):
             "images": len(self.train),
             "records": digest(repr(self.train.records)),
             "latent_statistics": self.artifact.config["latent"],
+            **({"mirrored": True} if self.train.mirrored is not None else {}),
         }
         return {"kind": self.kind, **to_dict(self.config), "data": trained_on}
 
     def _latents(self, batch: LatentBatch, noise: Tensor) -> Tensor:
         moments = batch.moments.to(self.first_stage.model.latent_shift)
         return self.first_stage.model.normalise(moments.sample(noise.to(moments.mean)))
+
+    def _noise(self, x0: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Return the noise to be learned, and that which the network is shown."""
+        config, shape = self.config, x0.shape[1:]
+        noise = draws.normal("noise", *shape).to(x0)
+        if config.offset_noise:
+            noise = noise + config.offset_noise * draws.normal("offset", shape[0], 1, 1).to(x0)
+        if not config.input_perturbation:
+            return noise, noise
+        return noise, noise + config.input_perturbation * draws.normal("perturbation", *shape).to(x0)
+
+    def _reweighed(self, terms: LossTerms, t: Tensor, draws: Draws) -> LossTerms:
+        """Make up for times that are drawn more often than others, and remember what they cost."""
+        if self.importance is None:
+            return terms
+        weights = self.importance.weights(t, self.schedule).to(terms.total)
+        everyone = torch.zeros(2, draws.count, dtype=torch.float64)
+        everyone[:, draws.rows] = torch.stack([t.double(), terms.total.detach().double().cpu()])
+        times, losses = distributed.total(everyone)
+        self.importance.record(times, losses, self.schedule)
+        return terms.times(weights)
 
     def _fields(self, batch: LatentBatch) -> dict[str, Any]:
         return self.conditioner.known(batch.fields)
@@ -185,12 +225,12 @@ class DiffusionRecipe(Recipe):
 class _Core(nn.Module):
     """Conditioner, network and log-variance as one module: what is trained, and what several processes share."""
 
-    def __init__(self, network: nn.Module, conditioner: Conditioner, log_variance: LogVariance | None) -> None:
+    def __init__(self, network: nn.Module, conditioner: Conditioner, log_variance: nn.Module | None) -> None:
         super().__init__()
         self.network, self.conditioner, self.log_variance = network, conditioner, log_variance
 
     def forward(
-        self, x_t: Tensor, time: Tensor, inputs: dict[str, Tensor], drop: dict[str, Tensor]
+        self, x_t: Tensor, t: Tensor, time: Tensor, inputs: dict[str, Tensor], drop: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor | None]:
         output = self.network(x_t, time, **self.conditioner(inputs, drop).slots())
-        return output, None if self.log_variance is None else self.log_variance(time)
+        return output, None if self.log_variance is None else self.log_variance(t)

@@ -17,16 +17,30 @@ from calotype.utils.files import digest
 from calotype.utils.progress import progress
 
 
-def store_key(artifact: Artifact, loader: Loader) -> str:
-    """Hash everything that stored latents depend on: the autoencoder's averaged weights, the transform, the images."""
-    return digest(artifact.file("autoencoder"), repr(to_dict(loader.transform)), loader.images.fingerprint)
+def store_key(artifact: Artifact, loader: Loader, *, mirror: bool = False) -> str:
+    """Hash everything that stored latents depend on: the autoencoder's averaged weights, the transform, the images.
+
+    ``mirror``: the key of the latents of the images mirrored left to right.
+    """
+    parts = artifact.file("autoencoder"), repr(to_dict(loader.transform)), loader.images.fingerprint
+    return digest(*parts, "mirrored") if mirror else digest(*parts)
 
 
 @torch.no_grad()
 def encode_latents(
-    autoencoder: Autoencoder, loader: Loader, folder: Path, key: str, session: Session, *, quiet: bool = False
+    autoencoder: Autoencoder,
+    loader: Loader,
+    folder: Path,
+    key: str,
+    session: Session,
+    *,
+    mirror: bool = False,
+    quiet: bool = False,
 ) -> Moments:
-    """Return the posterior moments of every image, from the store where it has them; stop and call again to go on."""
+    """Return the posterior moments of every image, from the store where it has them; stop and call again to go on.
+
+    ``mirror`` encodes the images mirrored left to right; ``key`` must be that of such a store.
+    """
     store = LatentStore(folder, key, len(loader))
     todo = sum(len(rows) for rows in store.missing())
     if todo:
@@ -35,7 +49,7 @@ def encode_latents(
         def encode(rows: range) -> Moments:
             chunks = [rows[start : start + 64] for start in range(0, len(rows), 64)]
             images = (loader.at(chunk).images.to(session.device) for chunk in chunks)
-            return Moments.cat([_moments(autoencoder.encode(each)) for each in images])
+            return Moments.cat([_moments(autoencoder.encode(each.flip(3) if mirror else each)) for each in images])
 
         with progress("latents", len(loader), done=len(loader) - todo, quiet=quiet) as bar:
             for count in store.fill(encode):

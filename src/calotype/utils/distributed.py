@@ -31,13 +31,18 @@ def barrier() -> None:
         dist.barrier()
 
 
-def average(tensor: Tensor) -> Tensor:
-    """Return the mean of ``tensor`` over all processes."""
+def total(tensor: Tensor) -> Tensor:
+    """Return the sum of ``tensor`` over all processes."""
     if not dist.is_initialized():
         return tensor
-    total = tensor.detach().to(_device(tensor), copy=True)
-    dist.all_reduce(total)
-    return (total / dist.get_world_size()).to(tensor.device)
+    summed = tensor.detach().to(_device(tensor), copy=True)
+    dist.all_reduce(summed)
+    return summed.to(tensor.device)
+
+
+def average(tensor: Tensor) -> Tensor:
+    """Return the mean of ``tensor`` over all processes."""
+    return tensor if not dist.is_initialized() else total(tensor) / dist.get_world_size()
 
 
 def any_rank(flag: bool) -> bool:

@@ -6,12 +6,14 @@ import torch
 from golden_file import Golden
 from torch import Tensor
 
-from calotype.diffusion import Objective, q_sample
+from calotype.diffusion import L1Loss, L2Loss, Objective, q_sample
 from calotype.diffusion.log_variance import LogVariance, LogVarianceConfig
 from calotype.diffusion.objectives import LossTerms
 from calotype.diffusion.schedule.table import Table
 from kinds import kind
 from kinds.schedules import BOUNDS, schedule_of
+
+LOSSES = {"l1": L1Loss(), "l2": L2Loss()}
 
 
 @kind("p_losses")
@@ -44,7 +46,7 @@ def objective_of(config: dict[str, Any]) -> Objective:
     prediction = config.get("parameterization", "eps")
     return Objective(
         prediction=prediction,
-        loss=config.get("loss_type", "l2"),
+        loss=LOSSES[config.get("loss_type", "l2")],
         simple_weight=config.get("l_simple_weight", 1.0),
         elbo_weight=config.get("original_elbo_weight", 0.0),
         elbo_formula=BOUNDS[prediction],

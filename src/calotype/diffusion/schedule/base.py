@@ -53,6 +53,10 @@ class NoiseSchedule(Config, ABC):
     def training_time(self, u: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
         """Map ``u`` in [0, 1) to a time to train at; uniform ``u`` gives every time equal weight."""
 
+    @abstractmethod
+    def training_position(self, t: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+        """Return the ``u`` of which ``training_time`` makes ``t``; differentiable, at times in between as well."""
+
     def alpha(self, t: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
         """Return the factor of the image."""
         return self._marginal(t.double())[0].to(t.dtype)

@@ -1,5 +1,6 @@
 """The noise levels of EDM."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,3 +60,7 @@ class EDM(NoiseSchedule):
     def training_time(self, u: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
         """Return sigma_min^(1 - u) sigma_max^u: equal weight to every log SNR."""
         return self.sigma_min ** (1 - u) * self.sigma_max**u
+
+    def training_position(self, t: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+        """Return where ln(t) lies between those of the ends."""
+        return (t / self.sigma_min).log() / math.log(self.sigma_max / self.sigma_min)

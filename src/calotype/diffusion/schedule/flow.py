@@ -38,3 +38,7 @@ class Flow(NoiseSchedule):
     def training_time(self, u: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
         """Return ``u``."""
         return u
+
+    def training_position(self, t: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+        """Return ``t``."""
+        return t

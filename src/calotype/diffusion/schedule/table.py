@@ -71,6 +71,10 @@ class Table(NoiseSchedule):
         """Return the index floor(u * timesteps): networks of a table are trained at its entries."""
         return (u * self.timesteps).floor().clamp(0, self.t_max)
 
+    def training_position(self, t: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+        """Return (t + 1/2) / timesteps, the middle of the interval that becomes the index ``t``."""
+        return (t + 0.5) / self.timesteps
+
     def _reference_times(self, steps: int, spacing: Spacing) -> Float64[Tensor, " n"]:
         """``make_ddim_timesteps`` of CompVis/latent-diffusion, noisiest first, and its end at t = 0."""
         if spacing == "reference_quad":

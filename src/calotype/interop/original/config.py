@@ -9,6 +9,7 @@ from pydantic import Field
 
 from calotype.conditioner import ConditionerConfig
 from calotype.diffusion.log_variance import LogVarianceConfig
+from calotype.diffusion.loss import L1Loss, L2Loss
 from calotype.diffusion.objectives import Objective
 from calotype.diffusion.schedule import Cosine, Linear, ScaledLinear, Sqrt
 from calotype.interop.original.conditioning import Slot, conditioner_config, unused_keys
@@ -200,7 +201,7 @@ def _objective(params: Parameters) -> Objective:
     return params.make_part(
         Objective,
         prediction=prediction,
-        loss=params.choice("loss_type", {"l1": "l1", "l2": "l2"}, "l2"),
+        loss=params.choice("loss_type", {"l1": L1Loss(), "l2": L2Loss()}, "l2"),
         simple_weight=params.number("l_simple_weight", 1.0),
         elbo_weight=params.number("original_elbo_weight", 0.0),
         elbo_formula="alpha_ratio" if prediction == "x0" else "variational_bound",

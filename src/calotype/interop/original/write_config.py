@@ -47,7 +47,7 @@ def _diffusion(config: OriginalConfig, diffusion: OriginalDiffusion) -> dict[str
     return {
         **_schedule(diffusion.schedule),
         "parameterization": objective.prediction,
-        "loss_type": objective.loss,
+        "loss_type": objective.loss.kind,
         "l_simple_weight": objective.simple_weight,
         "original_elbo_weight": objective.elbo_weight,
         "v_posterior": objective.v_posterior,

@@ -11,6 +11,7 @@ from calotype.conditioner import (
     PassThroughConfig,
     SpatialRescalerConfig,
 )
+from calotype.diffusion.loss import L1Loss, L2Loss, Loss
 from calotype.diffusion.objectives import Objective
 from calotype.diffusion.schedule import ScaledLinear
 from calotype.interop.original import OriginalConfig, OriginalDiffusion
@@ -32,7 +33,7 @@ def _latent_diffusion(
     embedder: Any = None,
     size: int = 256,
     betas: tuple[float, float] = (0.0015, 0.0195),
-    loss: Any = "l2",
+    loss: Loss = L2Loss(),  # noqa: B008 (frozen)
     scale_factor: float | None = 1.0,
     ema: bool = True,
     unused: tuple[str, ...] = (),
@@ -109,7 +110,7 @@ LATENT_DIFFUSION = (
         _unet(192, (1, 2, 2, 4, 4), (1, 2, 4, 8), latent=4, heads=8, scale_shift_norm=True, resblock_updown=True),
         KL_F8,
         betas=(0.0015, 0.0155),
-        loss="l1",
+        loss=L1Loss(),
         scale_factor=None,
         learning_rate=5e-5,
     ),
@@ -174,7 +175,7 @@ LATENT_DIFFUSION = (
             tokens=LayoutConfig(classes=8191, max_objects=30, tokens=8192, at_border="shift"),
         ),
         betas=(0.0015, 0.0205),
-        loss="l1",
+        loss=L1Loss(),
     ),
     _latent_diffusion(
         "bsr_sr",
@@ -196,7 +197,7 @@ LATENT_DIFFUSION = (
         _SEMANTIC,
         embedder=_MAP,
         betas=(0.0015, 0.0205),
-        loss="l1",
+        loss=L1Loss(),
         learning_rate=1e-6,
     ),
     _latent_diffusion(
@@ -209,7 +210,7 @@ LATENT_DIFFUSION = (
         embedder=_MAP,
         size=512,
         betas=(0.0015, 0.0205),
-        loss="l1",
+        loss=L1Loss(),
         learning_rate=1e-6,
     ),
     _latent_diffusion(
@@ -222,7 +223,7 @@ LATENT_DIFFUSION = (
         VQ_F4_NO_ATTENTION,
         embedder=EncodedImageConfig(latents="raw", null="none"),
         betas=(0.0015, 0.0205),
-        loss="l1",
+        loss=L1Loss(),
         learning_rate=1e-6,
     ),
     _latent_diffusion(
