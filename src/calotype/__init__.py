@@ -43,6 +43,7 @@ _EXPORTS = {
         "scan_folder",
     ),
     "diffusion": (
+        "Autoguidance",
         "CFG",
         "DDIM",
         "DDPM",

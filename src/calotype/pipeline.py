@@ -12,7 +12,18 @@ from torch import Tensor, nn
 from calotype.artifact import Artifact, Weights, read_artifact
 from calotype.conditioner import Conditioner, ConditionerConfig, TextEmbedder
 from calotype.data.pixel_format import PixelFormat
-from calotype.diffusion import CFG, Conditioning, Denoise, Denoiser, DPMSolver, NoiseSource, Solver, State, solve
+from calotype.diffusion import (
+    CFG,
+    Autoguidance,
+    Conditioning,
+    Denoise,
+    Denoiser,
+    DPMSolver,
+    NoiseSource,
+    Solver,
+    State,
+    solve,
+)
 from calotype.diffusion.prediction import Prediction
 from calotype.diffusion.schedule import NoiseSchedule, NoiseSchedules
 from calotype.models import AutoencoderConfig, Network, NetworkConfig
@@ -23,7 +34,7 @@ from calotype.utils.config import from_dict
 from calotype.utils.errors import UserError
 from calotype.utils.progress import progress as show_progress
 
-STEPS, GUIDANCE = 20, 3.0
+STEPS, GUIDANCE, AUTOGUIDANCE = 20, 3.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -108,6 +119,7 @@ class LatentDiffusion:
         count: int,
         guidance: CFG | None = None,
         negative: Mapping[str, Sequence[Any]] | None = None,
+        weak: "LatentDiffusion | None" = None,
         **fields: Sequence[Any],
     ) -> Denoise:
         """Return what a solver takes: the denoiser under these fields (one value per image) and guidance.
@@ -116,17 +128,40 @@ class LatentDiffusion:
         wanted; for Stable Diffusion the embedding of an empty caption). It defaults to CFG of 3 where there are fields
         and something to lead away from, else to none.
 
+        With ``weak``, a worse model on the same latents (smaller, or an earlier checkpoint), it leads away from what
+        that says under the same fields: autoguidance, of 2 by default, which needs no condition at all.
+
         Raises:
             UserError: a field that does not fit, or guidance of a model without a null condition.
         """
         cond = self.condition(count, **fields)
+        if weak is not None:
+            return self._autoguided(count, cond, weak, guidance or CFG(AUTOGUIDANCE), negative, fields)
         guidance = guidance or CFG(GUIDANCE if fields and (negative or self.conditioner.has_null) else 1.0)
-        if guidance.scale == 1:
+        if guidance.off:
             return self.denoiser.bind(cond)
         if negative:
             return guidance(self.denoiser, cond, self.condition(count, **negative))
         with torch.no_grad():
             return guidance(self.denoiser, cond, self.conditioner.embed_null(fields, count, self.device))
+
+    def _autoguided(
+        self,
+        count: int,
+        cond: Conditioning,
+        weak: "LatentDiffusion",
+        guidance: CFG,
+        negative: Mapping[str, Sequence[Any]] | None,
+        fields: Mapping[str, Sequence[Any]],
+    ) -> Denoise:
+        ours, theirs = self.autoencoder, weak.autoencoder
+        same = all(torch.equal(getattr(ours, name), getattr(theirs, name)) for name in ("latent_shift", "latent_scale"))
+        if weak.schedule != self.schedule or not same:
+            raise UserError("weak: it must have this model's autoencoder and noise schedule")
+        if negative or guidance.rescale:
+            raise UserError("weak takes the place of the null condition: leave negative and rescale out")
+        lead = Autoguidance(guidance.scale, interval=guidance.interval)
+        return lead(self.denoiser.bind(cond), weak.denoiser.bind(weak.condition(count, **fields)))
 
     def unknown_words(self, caption: str) -> list[str]:
         """Return the words of a caption that this model has no token for; it leaves them out."""
@@ -170,6 +205,7 @@ class LatentDiffusion:
         solver: Solver | None = None,
         guidance: CFG | None = None,
         negative: Mapping[str, Sequence[Any]] | None = None,
+        weak: "LatentDiffusion | None" = None,
         size: int | tuple[int, int] | None = None,
         batch_size: int = 32,
         progress: bool = False,
@@ -178,10 +214,10 @@ class LatentDiffusion:
     ) -> Float[Tensor, "n c h w"]:
         """Draw one image per seed; ``fields`` hold one value per image (``caption=["a red apple", ...]``).
 
-        Image i depends on seed i (and its own fields) alone, whatever the batch size. Guidance and ``negative`` (one
-        value per image, too) are as in ``denoise``, the solver defaults to DPM-Solver++(2M). ``size`` may differ from
-        that of training. With ``noise`` (of ``self.noise``, ``tasks.invert``, ``tasks.interpolate``) images start from
-        it instead, have its size, and seeds (0, 1 ... by default) matter only to solvers that add more.
+        Image i depends on seed i (and its own fields) alone, whatever the batch size. Guidance, ``negative`` (one value
+        per image, too) and ``weak`` are as in ``denoise``, the solver defaults to DPM-Solver++(2M). ``size`` may differ
+        from that of training. With ``noise`` (of ``self.noise``, ``tasks.invert``, ``tasks.interpolate``) images start
+        from it instead, have its size, and seeds (0, 1 ... by default) matter only to solvers that add more.
 
         ``watch`` is shown the state of each batch after every step; ``state.x0`` are the latents it expects in the end.
         Where it returns True sampling stops: the batch at hand is decoded from ``state.x0``, those after it are not
@@ -208,7 +244,7 @@ class LatentDiffusion:
                 given, away = (
                     {name: values[rows] for name, values in each.items()} for each in (fields, negative or {})
                 )
-                denoise = self.denoise(len(own), guidance, away, **given)
+                denoise = self.denoise(len(own), guidance and guidance.rows(rows), away, weak, **given)
                 for state in solve(denoise, x, grid, solver, noise=NoiseSource(own)):
                     x = state.x
                     bar.advance(len(own))

@@ -24,6 +24,9 @@ def command(
     seeds: str = "0-15",
     steps: int = 20,
     guidance: float | None = None,
+    guidance_interval: str | None = None,
+    guidance_rescale: float = 0.0,
+    weak: Path | None = None,
     size: int | None = None,
     grid: Path | None = None,
     out: Path | None = None,
@@ -48,6 +51,10 @@ def command(
         seeds: Seeds as a list of numbers and ranges: 0-15, 3,7,20-23.
         steps: Steps of the solver, DPM-Solver++(2M).
         guidance: Scale of classifier-free guidance: 1 is off, larger follows the caption more closely (default 3).
+        guidance_interval: Guide only between these noise levels (sigma / alpha), such as 0.3-5: more variety.
+        guidance_rescale: Share (0 to 1) by which colours that strong guidance overdrives are brought back.
+        weak: Lead away from this model instead: an earlier checkpoint or a smaller one on the same latents (default
+            guidance 2).
         size: Pixels of the images; by default as in training.
         grid: Write all images into this one PNG (default: samples.png if there is no --out).
         out: Write each image into this folder, as SEED.png (or .tif, where PNG does not hold its channels or depth).
@@ -58,21 +65,27 @@ def command(
         raw: Take the last weights instead of their moving average.
     """
     from calotype.cli.drawing import check_options, fields_for, write_images
-    from calotype.cli.values import parse_seeds
+    from calotype.cli.values import parse_interval, parse_seeds
     from calotype.diffusion import CFG
     from calotype.training.session import start_session
     from calotype.utils.errors import UserError
 
     numbers = parse_seeds(seeds)
     check_options(steps=steps, columns=columns, guidance=guidance, grid=grid)
+    if guidance is None and (guidance_interval is not None or guidance_rescale):
+        raise UserError("--guidance-interval and --guidance-rescale need a --guidance")
+    if not 0 <= guidance_rescale <= 1:
+        raise UserError(f"--guidance-rescale must be between 0 and 1, not {guidance_rescale}")
+    interval = None if guidance_interval is None else parse_interval(guidance_interval)
     if tiny is not None and previews is None:
         raise UserError("--tiny draws previews: name a folder for them with --previews")
     ldm = _model(model, original, config, "raw" if raw else "ema").to(start_session(device).device)
     images = ldm.sample(
         seeds=numbers,
         steps=steps,
-        guidance=None if guidance is None else CFG(guidance),
+        guidance=None if guidance is None else CFG(guidance, interval=interval, rescale=guidance_rescale),
         negative=None if negative is None else {"caption": [negative] * len(numbers)},
+        weak=None if weak is None else _model(str(weak), None, None, "ema").to(ldm.device),
         size=size,
         progress=True,
         watch=None if previews is None else _previewer(ldm, previews, tiny, steps),

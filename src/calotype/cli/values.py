@@ -26,6 +26,21 @@ def parse_seeds(text: str) -> list[int]:
     return seeds
 
 
+def parse_interval(text: str) -> tuple[float, float]:
+    """Return the two noise levels of an interval such as ``0.3-5``.
+
+    Raises:
+        UserError: it is no such interval.
+    """
+    try:
+        low, high = (float(part) for part in text.split("-"))
+    except ValueError:
+        low, high = math.nan, math.nan
+    if not 0 <= low < high:
+        raise UserError(f"--guidance-interval must be two rising noise levels such as 0.3-5, not {text!r}")
+    return low, high
+
+
 def check_positive(**options: int | float | None) -> None:
     """Refuse options (by their names in Python) that are given but not above 0, or not finite.
 

@@ -4,9 +4,9 @@ from calotype.diffusion.adaptive import solve_adaptively
 from calotype.diffusion.conditioning import Conditioning
 from calotype.diffusion.denoiser import Denoise, Denoiser, map_x0
 from calotype.diffusion.grid import Grid, Spacing
-from calotype.diffusion.guidance import CFG, dynamic_threshold
-from calotype.diffusion.known_region import composite, known_region
+from calotype.diffusion.guidance import CFG, Autoguidance, dynamic_threshold
 from calotype.diffusion.importance import ImportanceSampler
+from calotype.diffusion.known_region import composite, known_region
 from calotype.diffusion.log_variance import FourierLogVarianceConfig, LogVariance, LogVarianceConfig
 from calotype.diffusion.loss import HuberLoss, L1Loss, L2Loss
 from calotype.diffusion.noise import NoiseSource
@@ -56,6 +56,7 @@ __all__ = [
     "DDPM",
     "EDM",
     "PLMS",
+    "Autoguidance",
     "Betas",
     "Conditioning",
     "Cosine",
@@ -104,8 +105,8 @@ __all__ = [
     "bound_weights",
     "composite",
     "dynamic_threshold",
-    "known_region",
     "error_weights",
+    "known_region",
     "map_x0",
     "q_sample",
     "solve",

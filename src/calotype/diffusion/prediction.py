@@ -39,7 +39,7 @@ class Estimate:
         plain = Estimate((x_t - self.sigma * eps) / self.alpha, eps, self.alpha, self.sigma)
         return plain if self.view is None else self.view(plain)
 
-    def lerp(self, other: "Estimate", weight: float) -> "Estimate":
+    def lerp(self, other: "Estimate", weight: float | Float[Tensor, "b 1 1 1"]) -> "Estimate":
         """Return self + weight (other - self), both estimates being of the same x_t; the result is again of it."""
         x0, eps = torch.lerp(self.x0, other.x0, weight), torch.lerp(self.eps, other.eps, weight)
         return Estimate(x0, eps, self.alpha, self.sigma)
