@@ -128,3 +128,20 @@ def test_a_point_has_no_variance_on_disk_either(tmp_path: Path) -> None:
     assert load_tensors(store.folder / "00000000.safetensors").keys() == {"mean"}
     batch = LatentLoader(store.moments(), RECORDS).batch(0, 4)
     assert torch.equal(batch.moments.sample(torch.randn(4, 2, 2, 2)), MEAN[batch.indices])
+
+
+def test_half_of_the_samples_are_mirrored_by_their_position_alone():
+    turned = Moments(MOMENTS.mean + 100, MOMENTS.logvar)
+    plain, mixed = LatentLoader(MOMENTS, RECORDS, seed=5), LatentLoader(MOMENTS, RECORDS, 5, turned)
+    one, other = plain.batch(0, 200), mixed.batch(0, 200)
+    assert torch.equal(one.indices, other.indices)
+    moved = (other.moments.mean - one.moments.mean).flatten(1)
+    assert set(moved.unique().tolist()) == {0.0, 100.0}
+    mirrored = moved[:, 0] == 100
+    assert 70 < int(mirrored.sum()) < 130
+    assert torch.equal(moved.min(dim=1).values, moved.max(dim=1).values)
+    later = mixed.batch(150, 50, slice(10, 20))
+    assert torch.equal(later.moments.mean, other.moments.mean[160:170])
+    assert torch.equal(mixed.at([1, 2]).moments.mean, MOMENTS.mean[[1, 2]]), "held-out images are seen as they are"
+    with pytest.raises(ValueError, match="9 latents for 10 records"):
+        LatentLoader(MOMENTS, RECORDS, 5, MOMENTS[torch.arange(9)])

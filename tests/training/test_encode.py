@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from calotype.artifact import Artifact, read_artifact
+from calotype.chain import stages
 from calotype.data.latents import SHARD, Moments
 from calotype.data.loader import Loader
 from calotype.data.transforms import Transform
 from calotype.models.autoencoder import AutoencoderKL
+from calotype.pipeline import load_autoencoder
 from calotype.training.encode import encode_latents, latent_statistics, scale_by_std, store_key
 from calotype.training.session import start_session
 from calotype.utils.files import digest
@@ -89,10 +91,22 @@ def test_key_changes_with_weights_transform_and_data(artifact: Artifact) -> None
     key = store_key(artifact, loader())
     assert key == store_key(read_artifact(artifact.folder), loader())
     assert key != store_key(artifact, loader(13))
+    assert key != store_key(artifact, loader(), mirror=True)
     assert key != store_key(artifact, Loader(Pictures(12), Transform(size=2 * SIZE)))
     path = artifact.folder / "autoencoder_ema.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
     assert key != store_key(artifact, loader())
+
+
+def test_mirrored_latents_are_those_of_mirrored_images(artifact: Artifact, tmp_path: Path) -> None:
+    session = start_session("cpu", "fp32")
+    latents = stages.latent_loader(artifact, Pictures(5), tmp_path / "latents", 0, session, mirror=True)
+    assert len(list((tmp_path / "latents").glob("*/*.safetensors"))) == 2, "a store for each"
+    model = load_autoencoder(artifact).model
+    images = Loader(Pictures(5), Transform(size=SIZE)).at(range(5)).images
+    for expected, found in ((images, latents.moments), (images.flip(3), latents.mirrored)):
+        torch.testing.assert_close(model.encode(expected).mean, found.mean)
+    assert stages.latent_loader(artifact, Pictures(5), tmp_path / "latents", 0, session).mirrored is None
 
 
 def test_key_without_averaged_weights(artifact: Artifact) -> None:

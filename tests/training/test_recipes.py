@@ -21,6 +21,7 @@ from calotype.training.optimiser import OptimiserConfig
 from calotype.training.recipe import Recipe
 from calotype.training.session import start_session
 from calotype.training.trainer import Trainer
+from calotype.utils.tensors import load_tensors
 from tiny import BATCH, SIZE, autoencoder_recipe, diffusion_recipe, loader, metrics, settings
 
 MakeRecipe = Callable[..., Recipe]
@@ -126,6 +127,64 @@ def test_the_diffusion_loss_is_the_written_one(encoded: Path) -> None:
     slots = recipe.conditioner(captions, {"caption": draws.uniform("drop caption") < 0.2}).slots()
     expected = (recipe.network(x_t, 1000 * t, **slots) - (noise - x0)).square().mean()
     torch.testing.assert_close(recipe.step(batch, draws)["loss"], expected.detach())
+
+
+def learned_from(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a step shows the network, and the noise that it is to learn."""
+    recipe.start(start_session("cpu", "fp32"), BATCH)
+    shown, forward = [], recipe.forward
+    monkeypatch.setattr(recipe, "forward", lambda x, *rest: shown.append(x) or forward(x, *rest))
+    noises, terms = [], Objective.terms
+    monkeypatch.setattr(Objective, "terms", lambda self, *args: noises.append(args[2]) or terms(self, *args))
+    recipe.step(recipe.train.batch(0, BATCH), Draws(3, 20, BATCH, slice(None)))
+    return shown[0], noises[0]
+
+
+def test_offset_noise_moves_whole_channels(encoded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, offset = (
+        learned_from(diffusion_recipe(encoded, dropout=0.0, offset_noise=strength), monkeypatch)
+        for strength in (0.0, 0.5)
+    )
+    moved = (offset[1] - plain[1]).flatten(2)
+    constants = Draws(3, 20, BATCH, slice(None)).normal("offset", 4, 1, 1).flatten(2)
+    torch.testing.assert_close(moved, 0.5 * constants.expand_as(moved))
+    assert not torch.equal(offset[0], plain[0])
+
+
+def test_an_input_perturbation_is_not_to_be_learned(encoded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, perturbed = (
+        learned_from(diffusion_recipe(encoded, dropout=0.0, input_perturbation=strength), monkeypatch)
+        for strength in (0.0, 0.2)
+    )
+    assert torch.equal(plain[1], perturbed[1])
+    more = (perturbed[0] - plain[0]).flatten(1)
+    noise = 0.2 * Draws(3, 20, BATCH, slice(None)).normal("perturbation", *plain[0].shape[1:]).flatten(1)
+    share = more / noise  # sigma(t), one for each image
+    torch.testing.assert_close(share, share[:, :1].expand_as(share), rtol=1e-2, atol=1e-2)
+    assert 0 < share.median() < 1
+
+
+@pytest.mark.parametrize("name", ["offset_noise", "input_perturbation"])
+def test_noise_must_not_be_negative(encoded: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        diffusion_recipe(encoded, **{name: -0.1})
+
+
+def test_times_by_importance_are_weighted_and_remembered(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    recipe = make_recipe("log_variance")
+    run = Trainer(settings(tmp_path)).fit(recipe, recipe.train)
+    probabilities = recipe.importance.probabilities()
+    assert probabilities.max() > 1.2 * probabilities.min()
+    stored = load_tensors(run / "training.safetensors")
+    assert torch.equal(stored["module/importance/losses"], recipe.importance.losses)
+    recipe.optimiser.step = lambda: None
+    draws, batch = Draws(0, 40, BATCH, slice(None)), recipe.train.batch(40, BATCH)
+    t = draws.make("time", lambda count, generator: recipe.importance.sample(count, generator, recipe.schedule))
+    weights, told = recipe.importance.weights(t, recipe.schedule), []
+    recipe.importance.record = lambda times, losses, schedule: told.extend([times, losses])
+    logs = recipe.step(batch, draws)
+    assert torch.equal(told[0], t)
+    assert logs["loss"].item() == pytest.approx((told[1] * weights).mean().item(), rel=1e-5)
 
 
 def test_a_log_variance_is_learned_kept_and_no_part_of_inference(make_recipe: MakeRecipe, tmp_path: Path) -> None:

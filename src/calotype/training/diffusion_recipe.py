@@ -92,7 +92,7 @@ class DiffusionRecipe(Recipe):
         """Move to the device and build the optimiser over network, conditioner and learned log-variance."""
         self.session = session
         self.first_stage.model.to(session.device)
-        self.core = _Core(self.network, self.conditioner, self.log_variance).to(session.device).train()
+        self.core = _Core(self.network, self.conditioner, self.log_variance, self.schedule).to(session.device).train()
         self.forward = session.wrap(self.core)
         self.optimiser = self.config.optimiser.build(self.core.parameters())
         self.optimisers = {"network": (self.optimiser, self.config.optimiser)}
@@ -112,7 +112,6 @@ class DiffusionRecipe(Recipe):
             output, logvar = self.forward(
                 x_t,
                 t.to(device),
-                self.schedule.network_time(t).to(device, torch.float32),
                 {name: tensor.to(device) for name, tensor in inputs.items()},
                 self.conditioner.draw_drop(uniform),
             )
@@ -225,12 +224,19 @@ class DiffusionRecipe(Recipe):
 class _Core(nn.Module):
     """Conditioner, network and log-variance as one module: what is trained, and what several processes share."""
 
-    def __init__(self, network: nn.Module, conditioner: Conditioner, log_variance: nn.Module | None) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        conditioner: Conditioner,
+        log_variance: LogVariance | FourierLogVariance | None,
+        schedule: NoiseSchedule,
+    ) -> None:
         super().__init__()
-        self.network, self.conditioner, self.log_variance = network, conditioner, log_variance
+        self.network, self.conditioner, self.log_variance, self.schedule = network, conditioner, log_variance, schedule
 
     def forward(
-        self, x_t: Tensor, t: Tensor, time: Tensor, inputs: dict[str, Tensor], drop: dict[str, Tensor]
+        self, x_t: Tensor, t: Tensor, inputs: dict[str, Tensor], drop: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor | None]:
+        time = self.schedule.network_time(t).float()
         output = self.network(x_t, time, **self.conditioner(inputs, drop).slots())
         return output, None if self.log_variance is None else self.log_variance(t)
