@@ -10,7 +10,7 @@ from torch import nn
 
 from calotype.chain import stages
 from calotype.chain.source import open_source
-from calotype.diffusion import Objective, ScaledLinear, UniformTimes
+from calotype.diffusion import L2Loss, Objective, ScaledLinear, UniformTimes
 from calotype.presets import find_preset
 from calotype.training.ema import WarmUpEMA
 from calotype.training.session import start_session
@@ -29,7 +29,7 @@ def test_its_optimiser_is_adamw_as_torch_has_it_at_a_constant_rate() -> None:
 
 def test_its_objective_is_the_plain_error_of_the_noise() -> None:
     recipe = PRESET.recipe(3, Pictures(1))
-    assert recipe.objective == Objective(prediction="eps", loss="l2", times=UniformTimes())
+    assert recipe.objective == Objective(prediction="eps", loss=L2Loss(), times=UniformTimes())
     assert recipe.schedule == ScaledLinear(timesteps=1000, beta_start=0.0015, beta_end=0.0195)
 
 
