@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from calotype.diffusion.prediction import Prediction
-from calotype.diffusion.schedule import Betas, Cosine, Flow, Linear, NoiseSchedule, ScaledLinear, Sqrt
+from calotype.diffusion.schedule import Betas, Cosine, Flow, Linear, NoiseSchedule, ScaledLinear, Sqrt, ZeroTerminalSNR
 from calotype.interop.diffusers.scheduler_config import scheduler_from_diffusers, scheduler_to_diffusers
 from calotype.utils.errors import UserError
 
@@ -16,6 +16,7 @@ TABLES = [
     Cosine(offset=0.02),
     Sqrt(),
     Betas(values=(0.1, 0.2, 0.15)),
+    ZeroTerminalSNR(of=ScaledLinear(beta_start=0.00085, beta_end=0.012)),
 ]
 
 
@@ -85,7 +86,6 @@ def test_every_scheduler_of_a_table_is_read() -> None:
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr"),
         ({"use_flow_sigmas": True}, "use_flow_sigmas"),
         ({"prediction_type": "flow_prediction"}, "flow_prediction"),
         ({"beta_schedule": "laplace"}, "laplace"),

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from calotype.diffusion.prediction import Prediction
-from calotype.diffusion.schedule import Betas, Cosine, Flow, Linear, NoiseSchedule, ScaledLinear
+from calotype.diffusion.schedule import Betas, Cosine, Flow, Linear, NoiseSchedule, ScaledLinear, ZeroTerminalSNR
 from calotype.diffusion.schedule.table import Table
 from calotype.interop.diffusers.layout import Layout, refuse
 from calotype.utils.errors import UserError
@@ -20,6 +20,7 @@ BETAS: dict[str, Any] = {
     "beta_end": 0.02,
     "beta_schedule": "linear",
     "trained_betas": None,
+    "rescale_betas_zero_snr": False,
     "prediction_type": "epsilon",
 }
 SAMPLING = frozenset(
@@ -33,11 +34,11 @@ SAMPLING = frozenset(
     use_karras_sigmas use_lu_lambdas variance_type
     """.split()  # noqa: SIM905 (one per line would be forty lines)
 )
-FIXED = {"rescale_betas_zero_snr": (False,), "use_flow_sigmas": (False,), "timestep_type": ("discrete",)}
+FIXED = {"use_flow_sigmas": (False,), "timestep_type": ("discrete",)}
 DDIM = Layout(
     name="DDIMScheduler",
     mapped=BETAS | {"clip_sample": False, "set_alpha_to_one": True, "steps_offset": 0, "timestep_spacing": "trailing"},
-    fixed={"rescale_betas_zero_snr": (False,), "thresholding": (False,)},
+    fixed={"thresholding": (False,)},
 )
 TABLES = {
     name: Layout(name=name, mapped=BETAS, fixed=FIXED, inert=SAMPLING)
@@ -80,6 +81,8 @@ def scheduler_to_diffusers(schedule: NoiseSchedule, prediction: Prediction) -> d
     if prediction not in PREDICTIONS:
         raise refuse(f"prediction {prediction!r} on a table", f"its {DDIM.name} takes {', '.join(PREDICTIONS)}")
     shared = {"num_train_timesteps": schedule.timesteps, "prediction_type": PREDICTIONS[prediction]}
+    if isinstance(schedule, ZeroTerminalSNR):
+        schedule, shared["rescale_betas_zero_snr"] = schedule.of, True
     match schedule:
         case Linear(beta_start=start, beta_end=end):
             return DDIM.write(**shared, beta_schedule="linear", beta_start=start, beta_end=end)
@@ -106,10 +109,13 @@ def scheduler_from_diffusers(data: Mapping[str, Any], where: str) -> tuple[Noise
     predictions = {theirs: ours for ours, theirs in PREDICTIONS.items()}
     if values["prediction_type"] not in predictions:
         raise UserError(f"{where}: prediction_type {values['prediction_type']!r} has no counterpart in calotype")
-    return _table(values, where), predictions[values["prediction_type"]]
+    table = _table(values, where)
+    if values["rescale_betas_zero_snr"]:
+        table = ZeroTerminalSNR(of=table)
+    return table, predictions[values["prediction_type"]]
 
 
-def _table(values: Mapping[str, Any], where: str) -> Table:
+def _table(values: Mapping[str, Any], where: str) -> Any:
     if values["trained_betas"] is not None:
         return Betas(values=tuple(values["trained_betas"]))
     timesteps = values["num_train_timesteps"]
