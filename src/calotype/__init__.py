@@ -137,6 +137,7 @@ _EXPORTS = {
     "training.codebook": ("CodeAverageConfig", "CodebookConfig"),
     "training.diffusion_recipe": ("DiffusionRecipe", "DiffusionRecipeConfig"),
     "training.ema": ("ConstantEMA", "PowerFunctionEMA", "WarmUpEMA"),
+    "training.ema_snapshots": ("post_hoc_average", "write_post_hoc_average"),
     "training.learning_rate": ("CosineCycles", "Cycle", "LinearCycles"),
     "training.optimiser": ("OptimiserConfig",),
     "training.regularisers": ("DecoderNoiseConfig", "EquivarianceConfig"),

@@ -48,14 +48,24 @@ def test_train_makes_what_load_reads(trained: Path) -> None:
 
 def test_a_transformer_by_the_same_commands(trained: Path, scans: Path, tmp_path: Path) -> None:
     command = ["train", "dit-small", "--data", str(scans), "--autoencoder", str(trained / "ae"), *CPU]
-    assert run([*command, "--samples", "8", "--batch-size", "4", "--out", str(tmp_path / "dit")]) == 0
+    few = ["--samples", "8", "--batch-size", "4", "--ema-snapshots", "2"]
+    assert run([*command, *few, "--out", str(tmp_path / "dit")]) == 0
     model = ct.load(tmp_path / "dit")
     assert isinstance(model.network, ct.DiT)
     with pytest.raises(ct.UserError, match="a network of the class DiT: diffusers has no image of it"):
         ct.export_diffusers(model, tmp_path / "diffusers")
-    asked = ["sample", str(tmp_path / "dit"), "--class", "left", "--steps", "2", "--seeds", "0", *CPU]
+    assert run(["ema", str(tmp_path / "dit"), "--width", "0.08", "--out", str(tmp_path / "wider")]) == 0
+    asked = ["sample", str(tmp_path / "wider"), "--class", "left", "--steps", "2", "--seeds", "0", *CPU]
     assert run([*asked, "--size", "32", "--out", str(tmp_path)]) == 0
     assert read_image(tmp_path / "0.png").shape == (32, 32, 1)
+
+
+def test_snapshots_are_for_diffusion(scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["train", "kl-f8-debug", "--data", str(scans), "--out", str(tmp_path / "ae"), "--ema-snapshots"]
+    assert run([*command, "3"]) == 2
+    assert "--ema-snapshots is for diffusion models" in capsys.readouterr().err
+    assert run(["train", "dit-small", "--data", str(scans), "--autoencoder", "emoji", "--ema-snapshots", "-1"]) == 2
+    assert "--ema-snapshots must not be negative: -1" in capsys.readouterr().err
 
 
 def test_train_again_goes_on(trained: Path, scans: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from calotype.training.ema import ConstantEMA, EMAConfig, MovingAverage, PowerFunctionEMA, WarmUpEMA
+from calotype.training.ema import ConstantEMA, EMAConfig, MovingAverage, PowerFunctionEMA, WarmUpEMA, gamma_of
 from calotype.utils.config import from_dict, to_dict
 
 
@@ -63,6 +63,35 @@ def test_a_warm_up_forgets_the_beginning_until_the_decay_is_reached() -> None:
     assert [profile.decay_at(step) for step in (1, 2, 8)] == [2 / 11, 3 / 12, 9 / 18]
     assert profile.decay_at(79) == pytest.approx(80 / 89) != 0.9
     assert {profile.decay_at(step) for step in (80, 81, 10**6)} == {0.9}
+
+
+@pytest.mark.parametrize(("width", "gamma"), [(0.05, 16.9722), (0.10, 6.9372)])
+def test_gamma_of_a_width(width: float, gamma: float) -> None:
+    assert gamma_of(width) == pytest.approx(gamma, abs=1e-4)
+
+
+@pytest.mark.parametrize("width", [0.01, 0.05, 0.1, 0.25])
+def test_a_width_is_the_standard_deviation_of_the_weights(width: float) -> None:
+    """Of what every step weighs in the average, read off a run long enough."""
+    steps, profile = 20_000, PowerFunctionEMA(gamma=gamma_of(width))
+    place = (torch.arange(1, steps + 1, dtype=torch.float64) - 0.5) / steps
+    keeps = torch.tensor([profile.decay_at(step) for step in range(1, steps + 1)], dtype=torch.float64)
+    after = torch.cat([keeps[1:].flip(0).cumprod(0).flip(0), torch.ones(1, dtype=torch.float64)])
+    weights = (1 - keeps) * after
+    assert weights.sum().item() == pytest.approx(1)
+    mean = (weights * place).sum()
+    assert (weights * (place - mean).square()).sum().sqrt().item() == pytest.approx(width, rel=1e-3)
+
+
+@pytest.mark.parametrize("width", [0.0, 0.29])
+def test_a_width_that_no_power_function_has(width: float) -> None:
+    with pytest.raises(ValueError, match=r"^width must be"):
+        gamma_of(width)
+
+
+def test_a_warm_up_only_ever_keeps_more() -> None:
+    keeps = [WarmUpEMA(decay=0.999).decay_at(step) for step in range(1, 20_000)]
+    assert keeps == sorted(keeps)
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -11,6 +11,7 @@ VERBS = {
         "train",
         "train one stage by a preset: an autoencoder, a diffusion model on its latents, or a tiny decoder for previews",
     ),
+    "ema": ("ema", "choose, after training, how long the average of a model's weights is"),
     "latents": ("latents", "encode a folder with an autoencoder, once"),
     "sample": ("sample", "draw images with a trained model (or the embedded one: `emoji`)"),
     "img2img": ("img2img", "draw a picture anew: all of it by some strength, or what a mask leaves open"),

@@ -28,6 +28,7 @@ def command(
     seed: int = 0,
     device: str = "auto",
     precision: Literal["auto", "bf16", "fp32"] = "auto",
+    ema_snapshots: int = 0,
     vgg16: Path | None = None,
 ) -> None:
     """Train one stage. The same command goes on where it was stopped.
@@ -54,6 +55,8 @@ def command(
         seed: Seed of everything that is random.
         device: Where to compute: auto, cpu, cuda, mps.
         precision: auto takes bf16 where the hardware has it.
+        ema_snapshots: Keep so many snapshots of the averaged weights (12 will do), from which `calotype ema` makes a
+            model of any average afterwards (diffusion presets only).
         vgg16: File of VGG16 weights (LPIPS's own or torchvision's, .pth or .safetensors) for the perceptual loss of an
             autoencoder, as in the reference; by default it is what the preset has.
     """
@@ -78,10 +81,14 @@ def command(
         )
     if stage == "autoencoder" and autoencoder is not None:
         raise UserError(f"{what} is itself an autoencoder: leave --autoencoder out")
+    if stage != "diffusion" and ema_snapshots:
+        raise UserError(f"--ema-snapshots is for diffusion models: leave it out with {what}")
     if samples is not None and minutes is not None:
         raise UserError("give either --samples or --minutes")
     check_positive(samples=samples, minutes=minutes, batch_size=batch_size)
     check_seed(seed)
+    if ema_snapshots < 0:
+        raise UserError(f"--ema-snapshots must not be negative: {ema_snapshots}")
     if samples is None and minutes is None:
         minutes = MINUTES
     artifact = None
@@ -112,6 +119,7 @@ def command(
             seed=seed,
             device=device,
             precision=precision,
+            ema_snapshots=ema_snapshots,
         )
         if isinstance(chosen, AutoencoderPreset):
             checkpoint = train_autoencoder(chosen, source, pixels, settings, None if vgg16 is None else str(vgg16))

@@ -59,6 +59,7 @@ def save_checkpoint(
         )
         guard, pending = health
         tensors = optimiser_tensors(recipe) | module_tensors("module", recipe.auxiliary)
+        tensors |= module_tensors("track", average.track_modules)
         tensors |= {f"logs/{key}": value for key, value in logs.items()}
         tensors |= {f"health/{key}": value for key, value in pending.items()}
         save_tensors(folder / "training.safetensors", tensors)
@@ -89,6 +90,7 @@ def load_checkpoint(run: Path, recipe: Recipe, average: MovingAverage) -> tuple[
     state = read_json(folder / "training.json")
     tensors = load_tensors(folder / "training.safetensors")
     restore_modules("module", recipe.auxiliary, tensors)
+    restore_modules("track", average.track_modules, tensors)
     restore_optimisers(recipe, tensors)
     health = None
     if "health" in state:

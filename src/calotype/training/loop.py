@@ -1,6 +1,7 @@
 """The one training loop: step by step, with averages, looks at its health, logs, previews and checkpoints."""
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from calotype.training.checkpoint import checkpoint_folder, save_checkpoint
 from calotype.training.draws import Draws
 from calotype.training.ema import MovingAverage
+from calotype.training.ema_snapshots import save_snapshot, snapshot_file
 from calotype.training.guard import Event, GaveUp, Guard
 from calotype.training.interrupt import Interrupted
 from calotype.training.logs import RunLog, StepLogs
@@ -51,6 +53,8 @@ class Loop:
         self.every = {
             name: getattr(config, name) or max(config.batch_size, total // parts) for name, parts in share.items()
         }
+        if config.ema_snapshots:
+            self.every["ema_snapshots"] = max(config.batch_size, math.ceil(total / config.ema_snapshots))
 
     def until_done(self, seen: int, stop: Any) -> Path:
         """Train from ``seen`` samples to the end and return the last checkpoint.
@@ -63,6 +67,7 @@ class Loop:
         if distributed.is_main():
             remove_litter(self.run)
             remove_litter(checkpoint_folder(self.run, seen).parent)
+            remove_litter(snapshot_file(self.run, seen).parent)
             self.log = RunLog(self.run, seen=seen)
         if seen == 0:
             self._report(0, *self.guard.before_first_step())
@@ -80,6 +85,8 @@ class Loop:
                 if self._due("log_every", seen):
                     self._log(seen, bar)
                 self._look(seen)
+                if self.log and self.config.ema_snapshots and self._due("ema_snapshots", seen):
+                    save_snapshot(self.run, self.average, seen)
                 if self._due("checkpoint_every", seen):
                     self._save(seen)
                 bar.advance(size)

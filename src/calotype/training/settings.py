@@ -16,7 +16,8 @@ class TrainerConfig(Config):
 
     Give ``samples`` or ``minutes``; minutes are turned into samples once, by a short timing, and frozen in the run's
     config.json. Intervals are in samples; None picks a share of the run. ``interventions`` is how often a run that goes
-    wrong is put right before it ends (0: never; a loss that is not finite ends it).
+    wrong is put right before it ends (0: never; a loss that is not finite ends it). So many ``ema_snapshots`` are
+    kept (0: none), from which averages of any length can be put together afterwards (``training/ema_snapshots.py``).
     """
 
     out: str
@@ -27,6 +28,7 @@ class TrainerConfig(Config):
     device: str = "auto"
     precision: Precision = "auto"
     ema: EMAConfig = PowerFunctionEMA()
+    ema_snapshots: int = 0
     interventions: int = 5
     log_every: int | None = None
     validate_every: int | None = None
@@ -42,13 +44,14 @@ class TrainerConfig(Config):
         for name in ("batch_size", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.interventions < 0:
-            raise ValueError(f"interventions must not be negative: {self.interventions}")
+        for name in ("interventions", "ema_snapshots"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative: {getattr(self, name)}")
 
 
 def comparable(config: TrainerConfig) -> dict[str, Any]:
     """Return the settings that must not change when a run is resumed."""
-    kept = ("batch_size", "seed", "ema")
+    kept = ("batch_size", "seed", "ema", "ema_snapshots")
     return {key: value for key, value in to_dict(replace(config, out="")).items() if key in kept}
 
 
@@ -56,7 +59,8 @@ def completed(stored: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
     """Return a run's settings, those that did not exist when they were written at their defaults."""
     if stored["recipe"]["kind"] != recipe.kind:
         return dict(stored)
-    trainer = {**stored["trainer"], "ema": to_dict(from_dict(EMAConfig, stored["trainer"]["ema"], where="ema"))}
+    ema = to_dict(from_dict(EMAConfig, stored["trainer"]["ema"], where="ema"))
+    trainer = {"ema_snapshots": 0, **stored["trainer"], "ema": ema}
     return {**stored, "recipe": recipe.completed(stored["recipe"]), "trainer": trainer}
 
 

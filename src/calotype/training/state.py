@@ -14,7 +14,7 @@ def training_state(recipe: Recipe, average: MovingAverage | None = None) -> Stat
     """Copy weights, buffers, optimisers and (if given) averages into the CPU's memory."""
     tensors = module_tensors("module", {**recipe.averaged, **recipe.auxiliary}) | optimiser_tensors(recipe)
     if average is not None:
-        tensors |= module_tensors("average", average.modules)
+        tensors |= module_tensors("average", average.modules | average.track_modules)
     return {key: tensor.detach().to("cpu", copy=True) for key, tensor in tensors.items()}
 
 
@@ -22,7 +22,7 @@ def restore_training_state(recipe: Recipe, state: Mapping[str, Tensor], average:
     """Put back, bit for bit, what ``training_state`` copied; ``state`` can be put back again. Gradients are dropped."""
     restore_modules("module", {**recipe.averaged, **recipe.auxiliary}, state)
     if average is not None:
-        restore_modules("average", average.modules, state)
+        restore_modules("average", average.modules | average.track_modules, state)
     restore_optimisers(recipe, state)
     for optimiser, _ in recipe.optimisers.values():
         optimiser.zero_grad(set_to_none=True)

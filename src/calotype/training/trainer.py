@@ -10,6 +10,7 @@ import torch
 from calotype.artifact import write_config
 from calotype.training.checkpoint import load_checkpoint
 from calotype.training.ema import MovingAverage
+from calotype.training.ema_snapshots import TRACKS, snapshot_cost
 from calotype.training.guard import Guard
 from calotype.training.interrupt import stop_request
 from calotype.training.logs import StepLogs
@@ -61,7 +62,9 @@ class Trainer:
         recipe.start(session, self.config.batch_size)
         total = self._total_samples(recipe, source, session)
         recipe.begin(total)
-        average = MovingAverage(recipe.averaged, self.config.ema)
+        average = MovingAverage(recipe.averaged, self.config.ema, tracks=TRACKS if self.config.ema_snapshots else ())
+        if self.config.ema_snapshots:
+            log.info(snapshot_cost(self.run, average, self.config.ema_snapshots))
         seen, logs, health = load_checkpoint(self.run, recipe, average)
         guard = Guard(
             recipe,
