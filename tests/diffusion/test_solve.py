@@ -122,9 +122,9 @@ def order(gaussian, images, schedule, solver, steps=(80, 160, 320)):
         (PLMS(), 1.75, 2.25),
         (PLMS(start="euler", weights="variable_steps"), 3.6, 4.4),
         (UniPC(order=1), 1.75, 2.25),
-        (UniPC(), 2.75, 3.3),
-        (UniPC(algorithm="dpm_solver", variant="bh1"), 2.75, 3.3),
-        (UniPC(order=3), 3.6, 4.4),
+        (UniPC(lower_order_final=False), 2.75, 3.3),
+        (UniPC(algorithm="dpm_solver", variant="bh1", lower_order_final=False), 2.75, 3.3),
+        (UniPC(order=3, lower_order_final=False), 3.6, 4.4),
     ],
 )
 def test_solvers_converge_at_their_order(gaussian, images, schedule, solver, low, high):
@@ -188,7 +188,7 @@ def test_solvers_converge_at_their_order_on_a_mixture_of_gaussians(images, sched
         (Euler(), 0.85, 1.35),
         (DPMSolver(), 1.75, 2.25),
         (EDMStochastic(churn=0.0), 1.75, 2.25),
-        (UniPC(), 2.5, 3.5),
+        (UniPC(lower_order_final=False), 2.5, 3.5),
         (PLMS(start="euler", weights="variable_steps"), 3.25, 4.6),
     ]:
         errors = [(last(solve(denoise, images, at(nodes), solver)).x - exact).square().mean().sqrt() for nodes in even]

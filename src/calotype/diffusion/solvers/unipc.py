@@ -26,13 +26,15 @@ class UniPC(Solver):
     The evaluation that corrects node i is the one from which node i + 1 is predicted, so each step evaluates once, and
     the last node is not corrected. Where two values are all there are, the weight of their difference is B(h) / 2, with
     g = -h for x_0, h for eps, and B = g ("bh1") or e^g - 1 ("bh2"); with more, B cancels. The predictor of order 2 with
-    "bh2" is DPM-Solver++(2M). The step from pure noise and that to a clean node, where lambda is infinite, are of order
+    "bh2" is DPM-Solver++(2M). ``lower_order_final`` takes no more values than steps are left, as the authors do: a long
+    last step is steadier so. The step from pure noise and that to a clean node, where lambda is infinite, are of order
     1 and not corrected.
     """
 
     order: int = 2
     algorithm: Algorithm = "dpm_solver++"
     variant: Literal["bh1", "bh2"] = "bh2"
+    lower_order_final: bool = True
     kind: Literal["unipc"] = "unipc"
 
     def __post_init__(self) -> None:
@@ -49,7 +51,8 @@ class UniPC(Solver):
         if before:
             nothing = torch.zeros_like(x)
             x = x + self._to(steps, i, nothing, {**before, i: m}) - self._to(steps, i, nothing, before)
-        known = dict([(i, m), *before.items()][: self.order])
+        order = min(self.order, grid.steps - i) if self.lower_order_final else self.order
+        known = dict([(i, m), *before.items()][:order])
         new = self._to(steps, i + 1, x, known)
         return State(x=new, x0=now.x0, t=grid.t[i + 1], history=tuple(known.values()))
 
