@@ -6,13 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import calotype as ct
 import tiny
 from calotype.artifact import read_artifact
 from calotype.cli import run
+from calotype.data import scan_folder
 from calotype.presets import AUTOENCODERS, DIFFUSION
+from calotype.utils.files import read_json
 from calotype.utils.images import read_image, save_png
 
 CPU = ("--device", "cpu")
@@ -225,3 +228,35 @@ def test_run_says_where_everything_is(
         f"report: {chain / 'report.html'}",
         f'draw more: calotype sample {chain} --caption "..." --seeds 0-15 --grid grid.png',
     ]
+
+
+def test_evaluate_measures_bits_per_value(
+    trained: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["evaluate", str(trained / "ae"), "--data", str(scans), "--likelihood", *CPU, "--out", str(tmp_path)]
+    assert run([*command, "--split", "all"]) == 2
+    assert "leave --split at held-out" in capsys.readouterr().err
+    assert run(command) == 0
+    assert "bits per value, standard normal latents" in capsys.readouterr().out
+    found = read_json(tmp_path / "metrics.json")["likelihood"]
+    assert (found["n"], found["dims"], found["levels"]) == (3, 256, [65536])
+    assert found["standard_normal"]["value"] > 8, "untrained, on 16 bits"
+    assert "training images" in found["protocol"]
+
+
+def test_pixel_space_needs_no_autoencoder(scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    command = ["train", "ldm-debug", "--autoencoder", "none", "--data", str(scans), "--size", "16", *CPU]
+    assert run([*command, "--samples", "8", "--out", str(out)]) == 0
+    assert run([*command, "--samples", "8", "--out", str(out)]) == 0, "it goes on"
+    model = ct.load(out)
+    assert isinstance(model, ct.LatentDiffusion)
+    assert isinstance(model.autoencoder, ct.IdentityAutoencoder)
+    assert model.pixel_format == ct.PixelFormat(channels=1, dtype="uint16", high=65535.0)
+    train = ct.Loader(scan_folder(scans).images, ct.Transform(size=16))
+    latents = model.encode(torch.cat([batch.images for batch in train.all()]))
+    assert latents.mean().item() == pytest.approx(0, abs=0.2), "normalised by the training images, as latents are"
+    assert latents.std().item() == pytest.approx(1, abs=0.1)
+    torch.testing.assert_close(model.decode(latents), next(iter(train.all())).images, rtol=0, atol=1e-5)
+    assert run(["sample", str(out), "--seeds", "0", "--steps", "2", "--out", str(tmp_path / "drawn"), *CPU]) == 0
+    assert read_image(tmp_path / "drawn" / "0.png").dtype == np.uint16

@@ -124,6 +124,15 @@ def test_a_network_that_keeps_no_graph_is_refused(gaussian, points):
         ct.log_likelihood(denoise, points, Flow(), divergence=ct.Hutchinson(range(2)))
 
 
+@torch.no_grad()
+def test_it_makes_its_own_graph(gaussian, points):
+    denoise = gaussian(Flow(), MEAN, STD)
+    expected = Normal(MEAN, STD).log_prob(points).flatten(1).sum(1)
+    torch.testing.assert_close(ct.log_likelihood(denoise, points, Flow()), expected, rtol=0, atol=1e-3)
+    found = ct.log_likelihood(denoise, points, Flow(), divergence=ct.Hutchinson(range(6)))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)  # one slope for all: no variance
+
+
 def test_images_are_float32_at_least_and_may_have_any_shape(gaussian):
     def denoise(x_t: Tensor, t: Tensor) -> Estimate:
         seen = gaussian(Flow(), MEAN, STD)(x_t[..., None, None], t)

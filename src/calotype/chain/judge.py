@@ -18,6 +18,7 @@ from calotype.evaluation import (
     FeatureSet,
     Instruments,
     evaluate_autoencoder,
+    evaluate_likelihood,
     generation_metrics,
     memorisation,
     nearest_images,
@@ -29,7 +30,7 @@ from calotype.utils.errors import UserError
 from calotype.utils.progress import Progress
 from calotype.utils.progress import progress as show_progress
 
-MOST_REAL, MOST_ASKED = 4_096, 256
+MOST_REAL, MOST_ASKED, MOST_LIKELY, FITTED_ON = 4_096, 256, 256, 256
 MOST_PIXELS = 2**22
 
 
@@ -102,6 +103,28 @@ def examine_autoencoder(
 
     with show_progress("judging", len(chosen)) as bar:
         return evaluate_autoencoder(autoencoder.model, batches(bar), instruments)
+
+
+def judge_likelihood(model: LatentDiffusion | TrainedAutoencoder, source: Source, *, most: int) -> dict[str, Any]:
+    """Measure bits per value of up to ``most`` held-out images (and 256 of them), with a progress bar.
+
+    Raises:
+        UserError: as ``evaluate_likelihood``, or the images have another format.
+    """
+    first_stage = model if isinstance(model, TrainedAutoencoder) else model.first_stage
+    source = source.in_format(first_stage.pixel_format)
+    train, held_out = (loader(images, first_stage.size, 0) for images in (source.train, source.held_out))
+    order = Order(0, len(train)).indices(0, min(FITTED_ON, len(train)))
+    chosen = sorted(Order(0, len(held_out)).indices(0, min(most, len(held_out), MOST_LIKELY)))
+    size = max(1, min(64, MOST_PIXELS // first_stage.size**2 // 4))
+
+    def batches(bar: Progress) -> Iterator[Batch]:
+        for start in range(0, len(chosen), size):
+            yield held_out.at(chosen[start : start + size])
+            bar.advance(len(chosen[start : start + size]))
+
+    with show_progress("likelihood", len(chosen)) as bar:
+        return evaluate_likelihood(model, train.at(sorted(order)), batches(bar))
 
 
 def judge_samples(

@@ -18,6 +18,7 @@ def command(
     lpips_heads: Path | None = None,
     inception: Path | None = None,
     samples: int = 384,
+    likelihood: bool = False,
     seed: int = 0,
     device: str = "auto",
 ) -> None:
@@ -39,11 +40,13 @@ def command(
         lpips_heads: File of the channel weights of LPIPS, where the first has none.
         inception: File of the Inception weights of FID (pt_inception-2015-12-05-6726825d.pth): rFID as well.
         samples: How many samples to draw from a diffusion model.
+        likelihood: Also measure bits per value of held-out images, by the variational bound and by the probability-flow
+            ODE, with the parts of reconstruction and latents; takes minutes.
         seed: Seed of the first sample.
         device: Where to compute: auto, cpu, cuda, mps.
     """
     from calotype.artifact import read_artifact, versions
-    from calotype.chain.judge import MOST_REAL, examine_autoencoder, judge_samples
+    from calotype.chain.judge import MOST_REAL, examine_autoencoder, judge_likelihood, judge_samples
     from calotype.chain.report import metric_rows
     from calotype.chain.source import open_images, open_source
     from calotype.cli.values import check_positive, model_folder
@@ -52,17 +55,20 @@ def command(
         Table,
         build_report,
         evaluation_rows,
+        likelihood_rows,
         load_instruments,
         text_table,
         write_evaluation,
     )
-    from calotype.pipeline import LatentDiffusion, load_autoencoder, load_latent_diffusion
+    from calotype.pipeline import LatentDiffusion, TrainedAutoencoder, load_autoencoder, load_latent_diffusion
     from calotype.training.session import start_session
     from calotype.utils.errors import UserError
 
     if not 3 <= samples <= MOST_REAL:
         raise UserError(f"--samples must be between 3 and {MOST_REAL}, not {samples}")
     check_positive(most=most)
+    if likelihood and split == "all":
+        raise UserError("--likelihood fits the spread of pixels on training images: leave --split at held-out")
     if lpips_heads is not None and vgg16 is None:
         raise UserError("--lpips-heads needs --vgg16: they weigh the channels of that network")
     folder = _folder(model, out)
@@ -90,9 +96,10 @@ def command(
         **found.metrics,
     }
     sections = []
+    judged: LatentDiffusion | TrainedAutoencoder = autoencoder
     if artifact.kind == LatentDiffusion.kind:
         assert source is not None
-        ldm = load_latent_diffusion(artifact).to(session.device)
+        judged = ldm = load_latent_diffusion(artifact).to(session.device)
         judgement = judge_samples(ldm, source, session, count=samples, seed=seed, progress=True)
         if judgement.note:
             print(judgement.note)
@@ -107,6 +114,13 @@ def command(
         print(f"copies of training images: {judgement.copies['copies']:.1%} of samples")
         table = Table(("samples for", "metric", "value", "real images or chance"), rows)
         sections.append(Section("Samples", "metrics.json has each number with its protocol.", tables=[table]))
+    if likelihood:
+        assert source is not None
+        metrics["likelihood"] = bits = judge_likelihood(judged, source, most=most)
+        print(text_table(likelihood_rows(bits)))
+        found_bits = [(row.measure, row.value, row.scale) for row in likelihood_rows(bits)]
+        table = Table(("measure", "value", "parts"), found_bits)
+        sections.append(Section("Likelihood", bits["protocol"], tables=[table]))
     write_evaluation(
         folder, found, build_report(found, f"calotype: {Path(model).name}", f"{about}.", sections), metrics
     )

@@ -42,13 +42,15 @@ def command(
     For live previews (calotype sample --previews), a tiny decoder that imitates it: calotype train tiny-decoder
     --autoencoder runs/ae --data photos/ --out runs/tiny --minutes 2
 
+    Small pictures need no autoencoder: calotype train modern --autoencoder none --data sprites/ --size 32 --out runs/px
+
     Args:
         what: Name of a preset (`calotype presets` lists them), or a folder of images (or emoji, emoji:faces ...), for
             which the preset is chosen as in `calotype run`.
         data: The images, where the preset was named.
         out: The run's folder; by default runs/, then the name of the images and what is trained.
-        autoencoder: The trained autoencoder (diffusion and tiny decoder presets).
-        size: Pixels of the training squares (autoencoder presets only; by default as in `calotype run`).
+        autoencoder: The trained autoencoder (diffusion and tiny decoder presets), or none: diffusion in pixel space.
+        size: Pixels of the training squares (autoencoders and pixel space only; by default as in `calotype run`).
         samples: Length of the run in images; or give minutes.
         minutes: Length of the run in minutes, turned into samples once by a short timing. 10 if neither is given.
         batch_size: Images per step over all processes; by default the preset's.
@@ -63,9 +65,10 @@ def command(
     from calotype.artifact import read_artifact
     from calotype.chain.plan import choose_preset, choose_size
     from calotype.chain.source import open_source
-    from calotype.chain.stages import train_autoencoder, train_diffusion, train_tiny_decoder
+    from calotype.chain.stages import loader, train_autoencoder, train_diffusion, train_tiny_decoder
     from calotype.cli.values import check_positive, check_seed, model_folder
     from calotype.presets import AutoencoderPreset, TinyDecoderPreset
+    from calotype.training.pixel_space import pixel_space
     from calotype.training.session import start_session
     from calotype.training.trainer import TrainerConfig
     from calotype.utils.distributed import is_main, process_group
@@ -75,7 +78,8 @@ def command(
     stage = named.stage if named else "autoencoder" if autoencoder is None else "diffusion"
     if stage != "autoencoder" and autoencoder is None:
         raise UserError(f"{what} trains on latents: name an autoencoder with --autoencoder")
-    if stage != "autoencoder" and (size is not None or vgg16 is not None):
+    in_pixels = stage == "diffusion" and str(autoencoder) == "none"
+    if stage != "autoencoder" and ((size is not None and not in_pixels) or vgg16 is not None):
         raise UserError(
             f"{what} takes its size from the autoencoder and has no perceptual loss: leave --size and --vgg16 out"
         )
@@ -92,7 +96,7 @@ def command(
     if samples is None and minutes is None:
         minutes = MINUTES
     artifact = None
-    if autoencoder is not None:
+    if autoencoder is not None and not in_pixels:
         kind = "autoencoder" if stage == "diffusion" else None
         artifact = read_artifact(model_folder(str(autoencoder)), kind=kind)
     with process_group():
@@ -101,7 +105,7 @@ def command(
         for note in source.notes:
             log.info(note)
         pixels = 0
-        if stage == "autoencoder":
+        if stage == "autoencoder" or in_pixels:
             pixels, reason = choose_size(source, size, gpu=session.device.type != "cpu")
             log.info(f"{pixels} px: {reason}")
         chosen = named
@@ -127,6 +131,8 @@ def command(
             assert artifact is not None
             checkpoint = train_tiny_decoder(chosen, source, artifact, settings)
         else:
+            if in_pixels:
+                artifact = pixel_space(loader(source.train, pixels, seed), out / "pixels")
             assert artifact is not None
             checkpoint = train_diffusion(chosen, source, artifact, out / "latents", settings, session)
         if is_main():

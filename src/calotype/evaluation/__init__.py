@@ -24,6 +24,7 @@ _MODULES = {
     "inception_features": ("InceptionFeatures",),
     "instruments": ("Instruments", "load_instruments"),
     "latents": ("CodeUse", "LatentStatistics"),
+    "likelihood": ("evaluate_likelihood", "likelihood_rows"),
     "nearest": ("Memorisation", "Nearest", "memorisation", "nearest_features", "nearest_images"),
     "plots": ("histogram", "loss_curves", "spectra"),
     "reconstruction": ("psnr", "reconstruction_metrics", "ssim"),

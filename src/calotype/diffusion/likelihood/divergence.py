@@ -21,10 +21,11 @@ def exact_divergence(field: Field, z: Float[Tensor, "b ..."]) -> tuple[Float[Ten
         ValueError: ``field`` computes without gradients.
     """
     value, z = _with_graph(field, z)
-    columns = value.flatten(1).sum(0)  # rows do not see one another: the sum's gradient holds that of each
     trace = z.new_zeros(len(z))
-    for i, column in enumerate(columns):
-        trace += _gradient(column, z).flatten(1)[:, i]
+    for i in range(z[0].numel()):
+        unit = torch.zeros_like(value).flatten(1)
+        unit[:, i] = 1  # in every row: they do not see one another
+        trace += _gradient(value, z, unit.view_as(value)).flatten(1)[:, i]
     return value.detach(), trace
 
 
@@ -69,5 +70,5 @@ def _with_graph(field: Field, z: Tensor) -> tuple[Tensor, Tensor]:
     return value, z
 
 
-def _gradient(value: Tensor, z: Tensor, v: Tensor | None = None) -> Tensor:
+def _gradient(value: Tensor, z: Tensor, v: Tensor) -> Tensor:
     return torch.autograd.grad(value, z, v, retain_graph=True, materialize_grads=True)[0]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from jaxtyping import Float64
+from jaxtyping import Float64, Int
 from torch import Tensor
 
 from calotype.diffusion.denoiser import Denoise
@@ -52,8 +52,10 @@ class DDPM(Solver):
             x = x + self.temperature * variance.sqrt() * noise.draw(x.shape[1:], x.dtype, x.device)
         return State(x=x, x0=x0, t=grid.t[i + 1])
 
-    def posterior(self, grid: Grid, i: int) -> tuple[Float64[Tensor, ""], Float64[Tensor, ""], Float64[Tensor, ""]]:
-        """Return the factors of x_0 and of x in the mean of the step from node ``i``, and its variance s^2."""
+    def posterior(
+        self, grid: Grid, i: int | Int[Tensor, " n"]
+    ) -> tuple[Float64[Tensor, "*n"], Float64[Tensor, "*n"], Float64[Tensor, "*n"]]:
+        """Return the factors of x_0 and of x in the mean of the step from node ``i``, or many, and its variance s^2."""
         variance, before = grid.sigma[i] ** 2, grid.sigma[i + 1] ** 2
         kept = grid.alpha[i] / grid.alpha[i + 1]
         added = (variance - kept**2 * before).clamp(min=0)
