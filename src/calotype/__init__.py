@@ -107,6 +107,7 @@ _EXPORTS = {
         "LPIPSWithDiscriminatorConfig",
         "NLayerDiscriminatorConfig",
         "NoPerceptualConfig",
+        "ProjectedPerceptualConfig",
         "SqueezeNetPerceptualConfig",
         "VGG16PerceptualConfig",
         "VQLPIPSWithDiscriminator",

@@ -113,7 +113,7 @@ def test_grey_small_and_half_precision_images(squeezenet: FeatureDistance) -> No
         rough = squeezenet(x, y)
     assert rough.dtype == torch.float32
     torch.testing.assert_close(rough, exact, rtol=0.05, atol=0)
-    with pytest.raises(UserError, match="1 or 3 channels, not 4: choose the perceptual kind 'none'"):
+    with pytest.raises(UserError, match="1 or 3 channels, not 4: choose the perceptual kind 'projected'"):
         squeezenet(torch.zeros(1, 4, 32, 32), torch.zeros(1, 4, 32, 32))
 
 

@@ -11,6 +11,7 @@ from calotype.losses.lpips_with_discriminator import LPIPSWithDiscriminator, LPI
 from calotype.losses.perceptual import (
     NoPerceptualConfig,
     PerceptualConfig,
+    ProjectedPerceptualConfig,
     SqueezeNetPerceptualConfig,
     VGG16PerceptualConfig,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "NLayerDiscriminatorConfig",
     "NoPerceptualConfig",
     "PerceptualConfig",
+    "ProjectedPerceptualConfig",
     "SqueezeNetPerceptualConfig",
     "VGG16PerceptualConfig",
     "VQLPIPSWithDiscriminator",

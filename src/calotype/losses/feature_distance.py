@@ -64,7 +64,7 @@ class FeatureDistance(nn.Module, ABC):
         channels, size = images.shape[1], min(images.shape[2:])
         if channels not in (1, 3):
             raise UserError(
-                f"this perceptual loss sees 1 or 3 channels, not {channels}: choose the perceptual kind 'none'"
+                f"this perceptual loss sees 1 or 3 channels, not {channels}: choose the perceptual kind 'projected'"
             )
         if channels == 1:
             images = images.expand(-1, 3, -1, -1)

@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from calotype.losses.precision import at_least_float32
+from calotype.losses.projected import ProjectedDistance
 from calotype.losses.squeezenet import SqueezeNetDistance, find_weights, read_weights
 from calotype.losses.vgg import LPIPS, load_lpips
 from calotype.utils.config import Config
@@ -55,8 +56,26 @@ class SqueezeNetPerceptualConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProjectedPerceptualConfig(Config):
+    """The distance of ``network``, which sees colours, for images of any number of channels."""
+
+    kind: Literal["projected"] = "projected"
+    network: Annotated[VGG16PerceptualConfig | SqueezeNetPerceptualConfig, Field(discriminator="kind")] = (
+        SqueezeNetPerceptualConfig()
+    )
+
+    def build(self) -> ProjectedDistance:
+        """Load the network, frozen.
+
+        Raises:
+            UserError: as the ``build`` of ``network``.
+        """
+        return ProjectedDistance(self.network.build())
+
+
+@dataclass(frozen=True, kw_only=True)
 class NoPerceptualConfig(Config):
-    """No perceptual loss: any number of channels."""
+    """No perceptual loss."""
 
     kind: Literal["none"] = "none"
 
@@ -77,5 +96,6 @@ class NoPerceptual(nn.Module):
 
 
 PerceptualConfig: TypeAlias = Annotated[
-    VGG16PerceptualConfig | SqueezeNetPerceptualConfig | NoPerceptualConfig, Field(discriminator="kind")
+    VGG16PerceptualConfig | SqueezeNetPerceptualConfig | ProjectedPerceptualConfig | NoPerceptualConfig,
+    Field(discriminator="kind"),
 ]

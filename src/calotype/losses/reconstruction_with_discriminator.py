@@ -18,6 +18,7 @@ from calotype.losses.discriminator import NLayerDiscriminatorConfig
 from calotype.losses.discriminator_penalties import LeCam, r1_penalty
 from calotype.losses.perceptual import PerceptualConfig, SqueezeNetPerceptualConfig
 from calotype.losses.precision import at_least_float32
+from calotype.losses.projected import ProjectedDistance
 from calotype.utils.config import Config
 
 
@@ -105,11 +106,19 @@ class ReconstructionWithDiscriminator(nn.Module, ABC):
         return _PIXEL_LOSSES[self.config.reconstruction](inputs - reconstructions)
 
     def perceptual_distance(
-        self, inputs: Float[Tensor, "b c h w"], reconstructions: Float[Tensor, "b c h w"]
+        self,
+        inputs: Float[Tensor, "b c h w"],
+        reconstructions: Float[Tensor, "b c h w"],
+        projections: torch.Generator | None = None,
     ) -> Float[Tensor, "b 1 1 1"]:
-        """Return how far the images look apart, before ``perceptual_weight``; zeros where that is 0."""
+        """Return how far the images look apart, before ``perceptual_weight``; zeros where that is 0.
+
+        ``projections`` draws what a ``ProjectedDistance`` sees of the channels.
+        """
         if not self.config.perceptual_weight:
             return at_least_float32(reconstructions.new_zeros(len(reconstructions), 1, 1, 1))
+        if isinstance(self.perceptual_loss, ProjectedDistance):
+            return self.perceptual_loss(inputs, reconstructions, projections)
         return self.perceptual_loss(inputs, reconstructions)
 
     def reconstruction_loss(
@@ -179,6 +188,7 @@ class ReconstructionWithDiscriminator(nn.Module, ABC):
         samples_seen: int,
         *,
         condition: Float[Tensor, "b k h w"] | None = None,
+        projections: torch.Generator | None = None,
         average: Callable[[Tensor], Tensor] = lambda gradient: gradient,
     ) -> GeneratorTerms:
         """Return the gradient of ``nll + adaptive_weight * generator_factor * generator_loss`` w.r.t. reconstructions.
@@ -186,11 +196,11 @@ class ReconstructionWithDiscriminator(nn.Module, ABC):
         Each loss network is passed backwards once: the gradients at ``last_layer``, which set the adaptive weight,
         follow from those at the reconstructions. The autoencoder is then passed backwards once as well, by
         ``torch.autograd.backward([reconstructions, latent_loss], [terms.gradient, latent_weight])``. No ``grad`` field
-        is touched here. Before ``disc_start`` the discriminator does not run. ``average`` averages a tensor over the
-        ranks of a distributed run.
+        is touched here. Before ``disc_start`` the discriminator does not run. ``projections`` are those of
+        ``perceptual_distance``; ``average`` averages a tensor over the ranks of a distributed run.
         """
         leaf = at_least_float32(reconstructions.detach()).requires_grad_()
-        distance = self.perceptual_distance(inputs, leaf)
+        distance = self.perceptual_distance(inputs, leaf, projections)
         rec_loss = self.pixel_loss(inputs, leaf) + self.config.perceptual_weight * distance
         nll = self.nll_loss(rec_loss)
         gradient, *of_logvar = torch.autograd.grad(nll, [leaf] if self.logvar is None else [leaf, self.logvar])

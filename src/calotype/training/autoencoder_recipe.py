@@ -33,6 +33,7 @@ from calotype.training.session import Session
 from calotype.utils import distributed
 from calotype.utils.config import Config, to_dict
 from calotype.utils.images import image_grid
+from calotype.utils.seeds import generator
 
 STATISTICS_IMAGES = 1024
 PREVIEWS = 12
@@ -141,7 +142,12 @@ class AutoencoderRecipe(Recipe):
                 lambda z: add_noise(transform(z), self.config.decoder_noise, draws),
             )
             terms = self.loss.generator_step_gradients(
-                targets, reconstructions, self.model.last_layer, draws.seen, average=distributed.average
+                targets,
+                reconstructions,
+                self.model.last_layer,
+                draws.seen,
+                projections=generator(draws.seed, "perceptual", draws.seen),
+                average=distributed.average,
             )
         latent_loss, latent_logs = self.latent_training.loss(latents, images)
         total = terms.nll + latent_loss.detach()
