@@ -71,7 +71,15 @@ def found(instruments: Instruments) -> AutoencoderEvaluation:
 def test_everything_is_there_and_plain(found: AutoencoderEvaluation) -> None:
     metrics = json.loads(json.dumps(found.metrics, allow_nan=False))
     assert metrics == found.metrics
-    assert list(metrics) == ["reconstruction", "perceptual", "distances", "latents", "diffusability", "worst"]
+    assert list(metrics) == [
+        "reconstruction",
+        "perceptual",
+        "distances",
+        "channels",
+        "latents",
+        "diffusability",
+        "worst",
+    ]
     assert list(metrics["distances"]) == ["EffLite0"]
     assert metrics["distances"]["EffLite0"]["rfd"]["name"] == "rFD-EffLite0"
     assert set(metrics["diffusability"]) == {"high_frequencies", "scale_equivariance", "low_pass"}
@@ -143,7 +151,8 @@ def test_any_number_of_channels(channels: int, tmp_path: Path) -> None:
         assert "missing" not in judged.metrics
     else:
         assert rows["rFD and rKID"].scale == f"not available for {channels} channels: the networks see 1 or 3"
-        assert rows["perceptual distance"].value == "-"
+        assert float(rows["perceptual distance, SqueezeNet, by channel"].value) > 0
+        assert rows["PSNR, worst channel"].scale.endswith(f"of 0 to {channels - 1}")
     write_evaluation(tmp_path, judged, build_report(judged, "title", "about"), judged.metrics)
     assert Image.open(tmp_path / "worst.png").mode == ("L" if channels == 1 else "RGB")
 

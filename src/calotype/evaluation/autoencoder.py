@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from calotype.data.pixel_format import PixelFormat
+from calotype.evaluation.channels import ChannelStatistics
 from calotype.evaluation.diffusability import DiffusabilityProbe
 from calotype.evaluation.instruments import SET_DISTANCES, Instruments
 from calotype.evaluation.latents import CodeUse, LatentStatistics
@@ -50,11 +52,15 @@ class AutoencoderEvaluation:
 
 @torch.no_grad()
 def evaluate_autoencoder(
-    model: Autoencoder, batches: Iterable[tuple[list[str], Float[Tensor, "_ c h w"]]], instruments: Instruments
+    model: Autoencoder,
+    batches: Iterable[tuple[list[str], Float[Tensor, "_ c h w"]]],
+    instruments: Instruments,
+    pixel_format: PixelFormat | None = None,
 ) -> AutoencoderEvaluation:
     """Reconstruct batches of named images in [-1, 1], all of one size, through the posterior's mode and measure.
 
-    ``metrics`` has ``reconstruction``, ``latents`` and ``diffusability``; ``codebook`` where the model quantises;
+    ``metrics`` has ``reconstruction``, ``channels`` (in the units of ``pixel_format``), ``latents`` and
+    ``diffusability``; ``codebook`` where the model quantises;
     ``perceptual`` and, by the short names of the feature networks, ``distances``, as far as ``instruments`` has them;
     ``worst`` names images; ``outside`` (of ``reconstruction``) is the share of the originals' values beyond [-1, 1];
     ``missing`` says why something is not there. On one thread of a CPU the same images in the
@@ -65,6 +71,7 @@ def evaluate_autoencoder(
     """
     device = model.latent_shift.device
     pairs, latents, probe = _Pairs(instruments), LatentStatistics(), DiffusabilityProbe(model)
+    channels = ChannelStatistics(pixel_format)
     codes = CodeUse(_codes(model)) if isinstance(model, VQModel) else None
     for names, batch in batches:
         images = batch.to(device)
@@ -72,6 +79,7 @@ def evaluate_autoencoder(
         reconstructions = _decode(model, posterior.mode(), codes)
         if not reconstructions.isfinite().all():
             raise UserError("the autoencoder returns values that are not finite (NaN): its weights are ruined")
+        channels.add(images, reconstructions)
         reconstructions = reconstructions.clamp(-1, 1)
         pairs.add(names, images, reconstructions)
         latents.add(posterior)
@@ -81,7 +89,7 @@ def evaluate_autoencoder(
     missing = metrics.pop("missing")
     if codes is not None:
         metrics["codebook"] = codes.summary()
-    metrics |= {"latents": latents.summary(), "diffusability": probe.summary()}
+    metrics |= {"channels": channels.summary(), "latents": latents.summary(), "diffusability": probe.summary()}
     metrics["worst"] = [{"image": pair.name, "psnr": pair.psnr} for pair in pairs.worst]
     return AutoencoderEvaluation(
         metrics=metrics | ({"missing": missing} if missing else {}),

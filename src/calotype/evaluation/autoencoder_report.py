@@ -37,6 +37,7 @@ def evaluation_rows(metrics: dict[str, Any]) -> list[Row]:
         rows.append(Row("SSIM", f"{found['ssim']:.4f}", protocol=found["protocol"]))
     if found["outside"]:
         rows.append(Row("pixels beyond the range", f"{found['outside']:.2%}", "of the format of the training images"))
+    rows += _channel_rows(metrics["channels"])
     rows.append(Row("mean absolute difference", f"{found['l1']:.4f}", protocol=found["protocol"]))
     if perceptual := metrics.get("perceptual"):
         scale = f"95 % of images below {perceptual['p95']:.4f}"
@@ -91,6 +92,7 @@ def build_report(evaluation: AutoencoderEvaluation, title: str, about: str, furt
                 ],
                 [worst],
             ),
+            Section("Channels", metrics["channels"]["protocol"], tables=[_channels(metrics["channels"])]),
             Section("Latents", metrics["latents"]["protocol"], tables=[_channels(metrics["latents"])]),
             Section(
                 "Diffusability",
@@ -111,6 +113,18 @@ def write_evaluation(out: Path, evaluation: AutoencoderEvaluation, report: Repor
         temporary.write_bytes(spectra(evaluation.spectra))
     write_json(out / "metrics.json", metrics)
     report.write(out / "report.html")
+
+
+def _channel_rows(found: dict[str, Any]) -> list[Row]:
+    decibels = [channel["psnr"] for channel in found["channels"]]
+    rows = []
+    if len(decibels) > 1:
+        worst = decibels.index(min(decibels))
+        scale = f"channel {worst} of 0 to {len(decibels) - 1}"
+        rows.append(Row("PSNR, worst channel", f"{decibels[worst]:.2f} dB", scale, found["protocol"]))
+    if found["clipped"]:
+        rows.append(Row("reconstructed values clipped", f"{found['clipped']:.2%}", "they were out of range"))
+    return rows
 
 
 def _distances(distances: dict[str, Any]) -> list[Row]:
@@ -161,11 +175,11 @@ def _facts(metrics: dict[str, Any], rows: list[Row]) -> list[Fact]:
     return [Fact(values[name].value, name, values[name].scale) for name in names if name in values]
 
 
-def _channels(latents: dict[str, Any]) -> Table:
-    names = [name for name in latents["channels"][0] if name != "dead"]
-    shown = latents["channels"][:MOST_CHANNELS]
-    rows = [(i, *(row[name] for name in names), "dead" if row["dead"] else "") for i, row in enumerate(shown)]
-    rest = len(latents["channels"]) - len(shown)
+def _channels(found: dict[str, Any]) -> Table:
+    names = [name for name in found["channels"][0] if name != "dead"]
+    shown = found["channels"][:MOST_CHANNELS]
+    rows = [(i, *(row[name] for name in names), "dead" if row.get("dead") else "") for i, row in enumerate(shown)]
+    rest = len(found["channels"]) - len(shown)
     return Table(("channel", *names, ""), rows, f"{rest} more in metrics.json." if rest else "")
 
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from calotype.evaluation.features import EfficientNetLite0Features, ImageFeatures
 from calotype.evaluation.inception_features import InceptionFeatures
@@ -21,7 +23,7 @@ INCEPTION = "rFID"
 class Perceptual:
     """A distance between two images in the features of a network, with its name and how it is measured."""
 
-    distance: FeatureDistance
+    distance: nn.Module
     name: str
     protocol: str
 
@@ -47,16 +49,17 @@ def load_instruments(
 
     The perceptual distance is SqueezeNet's, or LPIPS where ``vgg16`` names a file of its weights (with ``lpips_heads``
     where the channel weights are in a file of their own). ``inception`` names a file of FID's Inception network.
-    Networks see colours: for images of neither 1 nor 3 channels there are none.
+    Networks see colours: of images of neither 1 nor 3 channels the perceptual distance is that of each channel as grey,
+    and there is no distance between sets.
 
     Raises:
         UserError: a file that was named cannot be used.
     """
-    if channels not in (1, 3):
-        reason = f"not available for {channels} channels: the networks see 1 or 3"
-        names = (PERCEPTUAL, SET_DISTANCES, *((INCEPTION,) if inception is not None else ()))
-        return Instruments(None, (), dict.fromkeys(names, reason))
+    colours = channels in (1, 3)
     missing: dict[str, str] = {}
+    if not colours:
+        names = (SET_DISTANCES, *((INCEPTION,) if inception is not None else ()))
+        missing = dict.fromkeys(names, f"not available for {channels} channels: the networks see 1 or 3")
     features: list[ImageFeatures] = []
     perceptual: Perceptual | None = None
     if vgg16 is not None:
@@ -66,15 +69,39 @@ def load_instruments(
             perceptual = _squeezenet()
         except UserError as error:
             missing[PERCEPTUAL] = str(error)
-    try:
-        features.append(EfficientNetLite0Features())
-    except UserError as error:
-        missing[SET_DISTANCES] = str(error)
-    if inception is not None:
+    if perceptual is not None and not colours:
+        perceptual = _of_each_channel(perceptual)
+    if colours:
+        try:
+            features.append(EfficientNetLite0Features())
+        except UserError as error:
+            missing[SET_DISTANCES] = str(error)
+    if inception is not None and colours:
         features.append(InceptionFeatures(inception))
     for network in (*features, *(() if perceptual is None else (perceptual.distance,))):
         network.to(device)
     return Instruments(perceptual, tuple(features), missing)
+
+
+class EachChannel(nn.Module):
+    """The mean of a distance over channels, each of them seen as a grey image."""
+
+    def __init__(self, distance: FeatureDistance) -> None:
+        super().__init__()
+        self.distance = distance
+
+    def forward(self, a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 1 1"]:
+        """Return the mean of each pair."""
+        pairs = zip(a.split(1, dim=1), b.split(1, dim=1), strict=True)
+        return torch.stack([self.distance(*pair) for pair in pairs]).mean(0)
+
+
+def _of_each_channel(perceptual: Perceptual) -> Perceptual:
+    assert isinstance(perceptual.distance, FeatureDistance)
+    distance = EachChannel(perceptual.distance)
+    return Perceptual(
+        distance, f"{perceptual.name}, by channel", f"Mean over channels, each as grey. {perceptual.protocol}"
+    )
 
 
 def _squeezenet() -> Perceptual:
