@@ -156,10 +156,10 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "too few values": ({"caption": ["a"]}, "caption: give a list with one value per seed, 2 of them"),
     "a bare string": ({"caption": "ab"}, "caption: give a list with one value per seed, 2 of them"),
     "too many values for small batches": ({"caption": CAPTIONS[:3], "batch_size": 1}, "one value per seed, 2 of them"),
-    "odd size": ({"size": 18}, r"size must be a multiple of 4, not 18x18"),
-    "no size": ({"size": 0}, r"size must be a multiple of 4, not 0x0"),
-    "odd height": ({"size": (6, 16)}, r"size must be a multiple of 4, not 6x16"),
-    "odd width": ({"size": (16, 6)}, r"size must be a multiple of 4, not 16x6"),
+    "odd size": ({"size": 18}, r"size must be a multiple of 4, not 18"),
+    "no size": ({"size": 0}, r"size must be a multiple of 4, not 0"),
+    "odd height": ({"size": (6, 16)}, r"size must be a multiple of 4, not 16x6"),
+    "odd width": ({"size": (16, 6)}, r"size must be a multiple of 4, not 6x16"),
 }
 
 

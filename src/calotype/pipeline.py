@@ -33,6 +33,7 @@ from calotype.models.tiny_decoder import TinyDecoder, TinyDecoderConfig
 from calotype.utils.config import from_dict
 from calotype.utils.errors import UserError
 from calotype.utils.progress import progress as show_progress
+from calotype.utils.size import Size, height_width, read_size, size_text
 
 STEPS, GUIDANCE, AUTOGUIDANCE = 20, 3.0, 2.0
 
@@ -46,7 +47,7 @@ class TrainedAutoencoder:
 
     model: Autoencoder
     pixel_format: PixelFormat
-    size: int
+    size: Size
     rgb: LatentToRGB | None = None
 
     @torch.no_grad()
@@ -168,20 +169,21 @@ class LatentDiffusion:
         embedders = [embedder for embedder in self.conditioner.embedders.values() if isinstance(embedder, TextEmbedder)]
         return embedders[0].tokenizer.unknown(caption) if embedders else []
 
-    def latent_shape(self, size: int | tuple[int, int] | None = None) -> tuple[int, int, int]:
+    def latent_shape(self, size: Size | None = None) -> tuple[int, int, int]:
         """Return (c, h, w) of the latents for an image of ``size`` pixels (the training size if None).
 
         Raises:
             UserError: the size does not fit the networks.
         """
-        height, width = (size, size) if isinstance(size, int) else size or (self.first_stage.size,) * 2
+        size = self.first_stage.size if size is None else size
+        height, width = height_width(size)
         multiple = self.autoencoder.factor * self.network.config.factor
         if min(height, width) < multiple or height % multiple or width % multiple:
-            raise UserError(f"size must be a multiple of {multiple}, not {height}x{width}")
+            raise UserError(f"size must be a multiple of {multiple}, not {size_text(size)}")
         factor = self.autoencoder.factor
         return self.autoencoder.latent_channels, height // factor, width // factor
 
-    def noise(self, seeds: Iterable[int], size: int | tuple[int, int] | None = None) -> Float[Tensor, "b c h w"]:
+    def noise(self, seeds: Iterable[int], size: Size | None = None) -> Float[Tensor, "b c h w"]:
         """Return the noise that sampling starts from; image i depends on seed i alone."""
         return NoiseSource(seeds).initial(self.latent_shape(size), device=self.device)
 
@@ -191,9 +193,10 @@ class LatentDiffusion:
         return self.autoencoder.normalise(self.autoencoder.encode(images.to(self.device)).mode())
 
     @torch.no_grad()
-    def decode(self, latents: Float[Tensor, "b d h2 w2"]) -> Float[Tensor, "b c h w"]:
-        """Return images in [-1, 1] for normalised latents."""
-        return self.autoencoder.decode(self.autoencoder.denormalise(latents)).float().clamp(-1, 1)
+    def decode(self, latents: Float[Tensor, "b d h2 w2"], *, clip: bool = True) -> Float[Tensor, "b c h w"]:
+        """Return images for normalised latents, clipped to [-1, 1] or as the decoder makes them."""
+        images = self.autoencoder.decode(self.autoencoder.denormalise(latents)).float()
+        return images.clamp(-1, 1) if clip else images
 
     @torch.no_grad()
     def sample(
@@ -206,8 +209,9 @@ class LatentDiffusion:
         guidance: CFG | None = None,
         negative: Mapping[str, Sequence[Any]] | None = None,
         weak: "LatentDiffusion | None" = None,
-        size: int | tuple[int, int] | None = None,
+        size: Size | None = None,
         batch_size: int = 32,
+        clip: bool = True,
         progress: bool = False,
         watch: Callable[[State], bool | None] | None = None,
         **fields: Any,
@@ -218,6 +222,7 @@ class LatentDiffusion:
         per image, too) and ``weak`` are as in ``denoise``, the solver defaults to DPM-Solver++(2M). ``size`` may differ
         from that of training. With ``noise`` (of ``self.noise``, ``tasks.invert``, ``tasks.interpolate``) images start
         from it instead, have its size, and seeds (0, 1 ... by default) matter only to solvers that add more.
+        ``clip=False`` leaves values beyond [-1, 1] as they are, for ``PixelFormat.to_file`` to count.
 
         ``watch`` is shown the state of each batch after every step; ``state.x0`` are the latents it expects in the end.
         Where it returns True sampling stops: the batch at hand is decoded from ``state.x0``, those after it are not
@@ -249,8 +254,8 @@ class LatentDiffusion:
                     x = state.x
                     bar.advance(len(own))
                     if watch is not None and watch(state):
-                        return torch.cat([*images, self.decode(state.x0).cpu()])
-                images.append(self.decode(x).cpu())
+                        return torch.cat([*images, self.decode(state.x0, clip=clip).cpu()])
+                images.append(self.decode(x, clip=clip).cpu())
         return torch.cat(images)
 
 
@@ -287,7 +292,7 @@ def build_autoencoder(config: Mapping[str, Any], state: Mapping[str, Tensor]) ->
     return TrainedAutoencoder(
         model.eval().requires_grad_(False),
         pixel_format,
-        int(config["size"]),
+        read_size(config["size"]),
         None if rgb is None else from_dict(LatentToRGB, rgb, where="latent.rgb"),
     )
 

@@ -47,7 +47,7 @@ def test_rank_decodes_only_its_rows(memory_set):
     loader = Loader(images, PLAIN)
     batch = loader.batch(0, 12, slice(3, 7))
     assert [i for i, count in enumerate(images.decoded) if count] == sorted(batch.indices.tolist())
-    assert batch.indices.tolist() == loader.order.indices(3, 4)
+    assert batch.indices.tolist() == loader.order.batch(0, 12)[3:7]
 
 
 def test_values_and_fields(memory_set):
@@ -161,3 +161,42 @@ def test_errors_reach_the_caller(memory_set, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(ValueError, match="at least one row"):
         Loader(images, PLAIN).batch(0, 4, slice(0, 0))
+
+
+@pytest.fixture
+def shapes(memory_set):
+    """Twelve images, of which four are wide and three are tall."""
+    images = memory_set(12)
+    images.arrays = [
+        np.full((12, 18, 3) if i < 4 else (18, 12, 3) if i < 7 else (12, 12, 3), 20 * i, np.uint8) for i in range(12)
+    ]
+    return images
+
+
+BUCKETS = Transform(size=12, more_sizes=((12, 18), (18, 12)), flip=True)
+
+
+def test_a_batch_of_several_sizes_has_one(shapes):
+    loader, seen = Loader(shapes, BUCKETS), set()
+    for step in range(24):
+        batch = loader.batch(3 * step, 3)
+        for index in batch.indices.tolist():
+            assert batch.images.shape[2:] == shapes.arrays[index].shape[:2]
+        seen.add(batch.images.shape[2:])
+    assert seen == {(12, 12), (12, 18), (18, 12)}
+
+
+def test_several_sizes_resume_and_divide_over_ranks(shapes):
+    whole, ranks = Loader(shapes, BUCKETS), [Loader(shapes, BUCKETS) for _ in range(2)]
+    for start in (44, 0, 8):
+        batch = whole.batch(start, 4)
+        parts = [rank.batch(start, 4, slice(2 * number, 2 * number + 2)) for number, rank in enumerate(ranks)]
+        assert torch.equal(torch.cat([part.images for part in parts]), batch.images)
+        assert torch.equal(torch.cat([part.indices for part in parts]), batch.indices)
+        whole.prefetch(start + 4, 4)
+
+
+def test_all_but_training_is_at_the_first_size(shapes):
+    loader = Loader(shapes, BUCKETS)
+    loader.batch(0, 4)
+    assert next(loader.all()).images.shape == (12, 3, 12, 12)

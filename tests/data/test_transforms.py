@@ -31,6 +31,35 @@ def test_centre_crop():
     assert np.array_equal(Transform(size=8).apply(pixels), pixels[:, 6:14])
 
 
+def test_the_largest_crop_of_a_shape():
+    pixels = np.arange(240, dtype=np.uint8).reshape(12, 20, 1)
+    assert np.array_equal(Transform(size=(12, 8)).apply(pixels), pixels[:, 6:14])
+    assert np.array_equal(Transform(size=(5, 20)).apply(pixels), pixels[3:8])
+    assert Transform(size=(6, 10), crop="random", flip=True).apply(pixels, generator(0)).shape == (6, 10, 1)
+    assert Transform(size=(9, 3)).apply(pixels[:1, :1]).shape == (9, 3, 1)
+
+
+SIZES = Transform(size=64, more_sizes=((64, 96), (96, 64), 128, (128, 192)))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size"),
+    [
+        (64, 64, 64),
+        (100, 101, 64),
+        (300, 310, 128),
+        (60, 90, (64, 96)),
+        (100, 160, (64, 96)),
+        (200, 290, (128, 192)),
+        (90, 60, (96, 64)),
+        (50, 50, 64),
+        (8, 500, (64, 96)),
+    ],
+)
+def test_an_image_goes_where_least_is_cropped_and_nothing_is_enlarged(height, width, size):
+    assert SIZES.sizes[SIZES.choose(height, width)] == size
+
+
 def test_reduction_is_antialiased():
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 255
@@ -101,7 +130,7 @@ def test_random_transforms_need_a_generator(options):
 
 
 def test_config():
-    transform = Transform(size=48, crop="random", flip=True)
+    transform = Transform(size=48, more_sizes=((48, 64), 32), crop="random", flip=True)
     assert from_dict(Transform, to_dict(transform)) == transform
     with pytest.raises(UserError, match="size"):
         from_dict(Transform, {"size": 0})

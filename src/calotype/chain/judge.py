@@ -1,5 +1,6 @@
 """What a trained chain is worth: reconstructions and samples with their numbers."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ from calotype.training.session import Session
 from calotype.utils.errors import UserError
 from calotype.utils.progress import Progress
 from calotype.utils.progress import progress as show_progress
+from calotype.utils.size import Size, height_width
 
 MOST_REAL, MOST_ASKED, MOST_LIKELY, FITTED_ON = 4_096, 256, 256, 256
 MOST_PIXELS = 2**22
@@ -82,27 +84,27 @@ def judge_autoencoder(autoencoder: TrainedAutoencoder, images: ImageSet, limit: 
 
 
 def examine_autoencoder(
-    autoencoder: TrainedAutoencoder, images: ImageSet, instruments: Instruments, *, most: int
+    autoencoder: TrainedAutoencoder, images: ImageSet, instruments: Instruments, *, most: int, size: Size | None = None
 ) -> AutoencoderEvaluation:
     """Measure all that there is to measure of an autoencoder on ``images``, with a progress bar.
 
-    Of more than ``most`` images as many are drawn, always the same.
+    Of more than ``most`` images as many are drawn, always the same. ``size`` is that of training unless given.
 
     Raises:
         UserError: as ``evaluate_autoencoder``, or the images have another format.
     """
-    source = loader(images.in_format(autoencoder.pixel_format), autoencoder.size, 0)
+    source = loader(images.in_format(autoencoder.pixel_format), size or autoencoder.size, 0)
     chosen = sorted(Order(0, len(source)).indices(0, min(most, len(source))))
-    size = max(1, min(64, MOST_PIXELS // autoencoder.size**2))
+    chunk = max(1, min(64, MOST_PIXELS // math.prod(height_width(size or autoencoder.size))))
 
     def batches(bar: Progress) -> Iterator[tuple[list[str], Tensor]]:
-        for start in range(0, len(chosen), size):
-            part = chosen[start : start + size]
+        for start in range(0, len(chosen), chunk):
+            part = chosen[start : start + chunk]
             yield [images.records[index].name for index in part], source.at(part).images
             bar.advance(len(part))
 
     with show_progress("judging", len(chosen)) as bar:
-        return evaluate_autoencoder(autoencoder.model, batches(bar), instruments)
+        return evaluate_autoencoder(autoencoder.model, batches(bar), instruments, autoencoder.pixel_format)
 
 
 def judge_likelihood(model: LatentDiffusion | TrainedAutoencoder, source: Source, *, most: int) -> dict[str, Any]:

@@ -4,11 +4,13 @@ import math
 from dataclasses import dataclass
 
 from calotype.chain.source import Source
+from calotype.chain.stages import check_multiple
 from calotype.presets import AUTOENCODERS, DIFFUSION, AutoencoderPreset, DiffusionPreset
 from calotype.training.session import Session
 from calotype.utils.config import Config
 from calotype.utils.errors import UserError
 from calotype.utils.progress import clock
+from calotype.utils.size import Size, height_width, size_text
 
 SIZES = (32, 64, 128, 256)
 LARGEST_SIZE = 1024
@@ -22,7 +24,7 @@ class Plan(Config):
 
     source: str
     fingerprint: str
-    size: int
+    size: Size
     autoencoder: str
     diffusion: str
     autoencoder_minutes: float
@@ -41,7 +43,7 @@ class Plan(Config):
         return AUTOENCODERS[self.autoencoder], DIFFUSION[self.diffusion]
 
 
-def make_plan(source: Source, session: Session, *, minutes: float, size: int | None, seed: int) -> Plan:
+def make_plan(source: Source, session: Session, *, minutes: float, size: Size | None, seed: int) -> Plan:
     """Choose size, presets and the minutes of each stage, and give the reasons, a line each.
 
     Raises:
@@ -53,8 +55,7 @@ def make_plan(source: Source, session: Session, *, minutes: float, size: int | N
     chosen, reason = choose_size(source, size, gpu=gpu)
     autoencoder, diffusion, remark = _choose_presets(chosen, minutes, gpu=gpu)
     multiple = AUTOENCODERS[autoencoder].autoencoder.factor * DIFFUSION[diffusion].factor
-    if chosen % multiple:
-        raise UserError(f"--size must be a multiple of {multiple} for {autoencoder} and {diffusion}, not {chosen}")
+    check_multiple(chosen, multiple, f"{autoencoder} and {diffusion}")
     autoencoder_minutes, diffusion_minutes = (
         AUTOENCODER_SHARE * minutes,
         (1 - AUTOENCODER_SHARE - REPORT_SHARE) * minutes,
@@ -62,7 +63,7 @@ def make_plan(source: Source, session: Session, *, minutes: float, size: int | N
     reasons = (
         f"{len(source.train)} images to train on, {_conditions(source, DIFFUSION[diffusion])}",
         *source.notes,
-        f"{chosen} px: {reason}",
+        f"{size_text(chosen)} px: {reason}",
         f"autoencoder {autoencoder}, diffusion {diffusion}: for {_means(session, minutes)}{remark}",
         f"{clock(60 * autoencoder_minutes)} for the autoencoder, {clock(60 * diffusion_minutes)} for the diffusion "
         "model, the rest for the report",
@@ -81,15 +82,16 @@ def make_plan(source: Source, session: Session, *, minutes: float, size: int | N
     )
 
 
-def choose_size(source: Source, size: int | None, *, gpu: bool) -> tuple[int, str]:
+def choose_size(source: Source, size: Size | None, *, gpu: bool) -> tuple[Size, str]:
     """Return the training size and why: the one asked for, or the largest that the images and the machine allow.
 
     Raises:
         UserError: the size asked for cannot be used.
     """
     if size is not None:
-        if not 16 <= size <= LARGEST_SIZE or size % 16:
-            raise UserError(f"--size must be a multiple of 16 between 16 and {LARGEST_SIZE}, not {size}")
+        if any(not 16 <= side <= LARGEST_SIZE or side % 16 for side in height_width(size)):
+            wanted = f"a multiple of 16 between 16 and {LARGEST_SIZE}"
+            raise UserError(f"--size must be {wanted}, not {size_text(size)}")
         return size, "as asked"
     largest = SIZES[-1] if gpu else CPU_SIZE
     chosen = max((each for each in SIZES if each <= min(source.native_size, largest)), default=SIZES[0])
@@ -102,7 +104,7 @@ def choose_size(source: Source, size: int | None, *, gpu: bool) -> tuple[int, st
 
 
 def choose_preset(
-    stage: str, size: int, minutes: float, session: Session
+    stage: str, size: Size, minutes: float, session: Session
 ) -> tuple[AutoencoderPreset | DiffusionPreset, str]:
     """Return the preset by which a chain would train its ``autoencoder`` or ``diffusion`` stage, and why."""
     autoencoder, diffusion, remark = _choose_presets(size, minutes, gpu=session.device.type != "cpu")
@@ -115,11 +117,11 @@ def _means(session: Session, minutes: float) -> str:
     return f"{machine} in {'bf16' if session.bf16 else 'fp32'} and {clock(60 * minutes)}"
 
 
-def _choose_presets(size: int, minutes: float, *, gpu: bool) -> tuple[str, str, str]:
+def _choose_presets(size: Size, minutes: float, *, gpu: bool) -> tuple[str, str, str]:
     """Return the names of an autoencoder and a diffusion preset, and a remark."""
     if not gpu and minutes < 1:
         return "kl-f8-debug", "ldm-debug", " (a debug size: do not expect pictures)"
-    if gpu and size >= 128 and minutes >= 60:
+    if gpu and min(height_width(size)) >= 128 and minutes >= 60:
         return "kl-f8", "modern-base", ""
     return "kl-f4-small", "modern", ""
 

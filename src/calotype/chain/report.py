@@ -84,7 +84,7 @@ def _facts(source: Source, reconstructions: Reconstructions, judgement: Judgemen
 
 def _data(source: Source, plan: Plan) -> Section:
     train = loader(source.train, plan.size, plan.seed)
-    shown = train.order.indices(0, min(2 * COLUMNS, len(train)))
+    shown = train.order.batch(0, min(2 * COLUMNS, len(train)))
     picture = _picture("Images drawn at random from the training set.", sample_grid(train.at(shown).images))
     return Section("Data and plan", "\n\n".join(plan.reasons), [picture])
 

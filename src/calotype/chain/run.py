@@ -19,6 +19,7 @@ from calotype.utils.config import from_dict, to_dict
 from calotype.utils.errors import UserError
 from calotype.utils.files import read_json, write_json
 from calotype.utils.images import save_png
+from calotype.utils.size import Size, size_text
 
 log = logging.getLogger("calotype")
 SHOWN = 48
@@ -29,7 +30,7 @@ def run_chain(
     out: Path,
     *,
     minutes: float = 10.0,
-    size: int | None = None,
+    size: Size | None = None,
     seed: int = 0,
     device: str = "auto",
 ) -> Path:
@@ -67,7 +68,7 @@ def _run(plan: Plan, source: Source, out: Path, session: Session) -> Path:
         device=str(session.device),
     )
     log.info(f"stage 1 of 3, the autoencoder: {settings.out}")
-    checkpoint = train_autoencoder(autoencoder_preset, source, plan.size, settings)
+    checkpoint = train_autoencoder(autoencoder_preset, source, [plan.size], settings)
     artifact = read_artifact(checkpoint, kind="autoencoder")
     settings = replace(
         settings,
@@ -94,7 +95,7 @@ def _check_out(out: Path) -> None:
         raise UserError(f"{out} is not empty and holds no chain: choose another --out")
 
 
-def _stored_plan(source: Source, out: Path, size: int | None) -> Plan | None:
+def _stored_plan(source: Source, out: Path, size: Size | None) -> Plan | None:
     """Return the plan that the chain in ``out`` was begun with, if there is one and it suits."""
     path = out / "config.json"
     if not path.exists():
@@ -108,8 +109,8 @@ def _stored_plan(source: Source, out: Path, size: int | None) -> Plan | None:
         if plan.source != source.name:
             raise UserError(f"{out} was begun on {plan.source}, not on {source.name}: choose another --out")
         raise UserError(f"the images of {plan.source} have changed since {out} was begun: choose another --out")
-    if size not in (None, plan.size):
-        raise UserError(f"{out} was begun at {plan.size} px, not {size}: choose another --out")
+    if size is not None and size != plan.size:
+        raise UserError(f"{out} was begun at {size_text(plan.size)} px, not {size_text(size)}: choose another --out")
     return plan
 
 

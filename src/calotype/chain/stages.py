@@ -1,5 +1,6 @@
 """The stages of a chain as functions: each can be stopped and called again, and does only what is left."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,19 +22,22 @@ from calotype.training.tiny_decoder_recipe import TinyDecoderRecipe
 from calotype.training.trainer import Trainer, TrainerConfig
 from calotype.utils import distributed
 from calotype.utils.errors import UserError
+from calotype.utils.size import Size, height_width, size_text
 
 
 def train_autoencoder(
-    preset: AutoencoderPreset, source: Source, size: int, settings: TrainerConfig, vgg16: str | None = None
+    preset: AutoencoderPreset, source: Source, sizes: Sequence[Size], settings: TrainerConfig, vgg16: str | None = None
 ) -> Path:
-    """Train an autoencoder on the source's images at ``size`` px; return its last checkpoint.
+    """Train an autoencoder on the source's images, each at the best of ``sizes``; return its last checkpoint.
 
-    ``vgg16`` is a file of VGG16 weights for the perceptual loss.
+    Validation, previews and the artifact are at the first size. ``vgg16`` is a file of VGG16 weights for the perceptual
+    loss.
     """
-    config = preset.recipe(source.train.pixel_format, size, vgg16)
-    if size % config.autoencoder.factor:
-        raise UserError(f"--size must be a multiple of {config.autoencoder.factor} for {preset.name}, not {size}")
-    train, held_out = loader(source.train, size, settings.seed), loader(source.held_out, size, settings.seed)
+    config = preset.recipe(source.train.pixel_format, sizes[0], vgg16)
+    for size in sizes:
+        check_multiple(size, config.autoencoder.factor, preset.name)
+    train = Loader(source.train, Transform(size=sizes[0], more_sizes=tuple(sizes[1:])), settings.seed)
+    held_out = loader(source.held_out, sizes[0], settings.seed)
     torch.manual_seed(settings.seed)
     return Trainer(settings).fit(AutoencoderRecipe(config, train, held_out), train)
 
@@ -50,10 +54,9 @@ def train_diffusion(
     first_stage = load_autoencoder(autoencoder)
     config = preset.recipe(first_stage.model.latent_channels, source.train)
     multiple = first_stage.model.factor * config.network.factor
-    if first_stage.size % multiple:
-        raise UserError(
-            f"{preset.name} on this autoencoder needs images of a multiple of {multiple} px, not {first_stage.size}"
-        )
+    if any(side % multiple for side in height_width(first_stage.size)):
+        size = size_text(first_stage.size)
+        raise UserError(f"{preset.name} on this autoencoder needs images of a multiple of {multiple} px, not {size}")
     train = latent_loader(autoencoder, source.train, latents, settings.seed, session, mirror=preset.method.mirror)
     held_out = latent_loader(autoencoder, source.held_out, latents, settings.seed, session)
     torch.manual_seed(settings.seed)
@@ -111,6 +114,16 @@ def check_pixels(images: ImageSet, autoencoder: TrainedAutoencoder) -> None:
     images.in_format(autoencoder.pixel_format)
 
 
-def loader(images: ImageSet, size: int, seed: int) -> Loader:
-    """Return batches of the images' centre squares at ``size`` px."""
+def check_multiple(size: Size, multiple: int, name: str) -> None:
+    """Refuse a size with a side that is not a multiple of what ``name`` needs.
+
+    Raises:
+        UserError: says what it needs.
+    """
+    if any(side % multiple for side in height_width(size)):
+        raise UserError(f"--size must be a multiple of {multiple} for {name}, not {size_text(size)}")
+
+
+def loader(images: ImageSet, size: Size, seed: int) -> Loader:
+    """Return batches of the images' centre crops at ``size``."""
     return Loader(images, Transform(size=size), seed)

@@ -7,7 +7,7 @@ import tyro
 
 
 def command(
-    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")], /, *, size: int | None = None
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")], /, *, size: str | None = None
 ) -> None:
     """Say what a folder of images holds, what is left out and why, and what training on it will cost.
 
@@ -15,18 +15,18 @@ def command(
 
     Args:
         folder: The folder; sub-folders are classes, NAME.txt or metadata.jsonl are captions.
-        size: Pixels of the training squares, for the estimate of memory and time.
+        size: What to train at, 64 or (width x height) 96x64, for the estimate of memory and time.
     """
-    from calotype.cli.values import check_positive
     from calotype.data.check import check_folder
     from calotype.utils.progress import progress
+    from calotype.utils.size import parse_size
 
-    check_positive(size=size)
+    wanted = None if size is None else parse_size(size)
     with progress("reading", 0) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total
             bar.advance(done - bar.done)
 
-        report = check_folder(folder, size, show)
+        report = check_folder(folder, wanted, show)
     print("\n".join(report.lines()))

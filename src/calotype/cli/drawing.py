@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from calotype.pipeline import LatentDiffusion
+    from calotype.utils.size import Size
 
 
 def check_options(*, steps: int, columns: int, guidance: float | None, grid: Path | None) -> None:
@@ -49,12 +50,16 @@ def write_images(
 ) -> None:
     """Write each image into the folder ``out``, as NAME.png, and all into the picture ``grid``; say where.
 
-    ``grid`` is samples.png if there is neither.
+    ``grid`` is samples.png if there is neither. Of ``images`` that are not clipped it says how many values had to be.
     """
+    from calotype.cli.values import clipped_text
     from calotype.utils.images import image_grid, save_image, save_png
 
+    files, clipped = ldm.pixel_format.to_file(images)
+    if clipped:
+        print(clipped_text(clipped, images.numel()))
     if out is not None:
-        for name, pixels in zip(names, ldm.pixel_format.to_file(images)[0], strict=True):
+        for name, pixels in zip(names, files, strict=True):
             save_image(out / f"{name}.png", pixels)
         print(f"images: {out}")
     if grid is not None or out is None:
@@ -63,8 +68,8 @@ def write_images(
         print(f"grid: {path}")
 
 
-def open_picture(ldm: "LatentDiffusion", path: Path, size: int | None) -> "Float[Tensor, '1 c h w']":
-    """Return the centre square of an image file as the model's images are: in [-1, 1], ``size`` pixels wide.
+def open_picture(ldm: "LatentDiffusion", path: Path, size: "Size | None") -> "Float[Tensor, '1 c h w']":
+    """Return the centre of an image file as the model's images are: in [-1, 1], of ``size``.
 
     Raises:
         UserError: it cannot be read, or has other channels or another depth than the model.
@@ -78,11 +83,11 @@ def open_picture(ldm: "LatentDiffusion", path: Path, size: int | None) -> "Float
     if (pixels.shape[2], str(pixels.dtype)) != (pixel_format.channels, pixel_format.dtype):
         found = f"{pixels.shape[2]} channels of {pixels.dtype}"
         raise UserError(f"{path} has {found}, but the model was trained on {pixel_format}")
-    return pixel_format.to_model(_square(ldm, pixels, size)).permute(2, 0, 1)[None]
+    return pixel_format.to_model(_crop(ldm, pixels, size)).permute(2, 0, 1)[None]
 
 
-def open_mask(ldm: "LatentDiffusion", path: Path, size: int | None) -> "Float[Tensor, '1 1 h w']":
-    """Return the centre square of a mask file, 1 where it is white (brighter than half), 0 where it is black.
+def open_mask(ldm: "LatentDiffusion", path: Path, size: "Size | None") -> "Float[Tensor, '1 1 h w']":
+    """Return the centre of a mask file, of ``size``, 1 where it is white (brighter than half), 0 where it is black.
 
     Raises:
         UserError: it cannot be read.
@@ -94,12 +99,12 @@ def open_mask(ldm: "LatentDiffusion", path: Path, size: int | None) -> "Float[Te
 
     pixels = read_image(path)
     half = np.iinfo(pixels.dtype).max / 2 if np.issubdtype(pixels.dtype, np.integer) else 0.5
-    square = torch.from_numpy(_square(ldm, pixels, size).astype(np.float32))
+    square = torch.from_numpy(_crop(ldm, pixels, size).astype(np.float32))
     return (square.mean(dim=2) > half).float()[None, None]
 
 
-def _square(ldm: "LatentDiffusion", pixels: "np.ndarray", size: int | None) -> "np.ndarray":
+def _crop(ldm: "LatentDiffusion", pixels: "np.ndarray", size: "Size | None") -> "np.ndarray":
     from calotype.data.transforms import Transform
 
-    height, _ = (extent * ldm.autoencoder.factor for extent in ldm.latent_shape(size)[1:])
-    return Transform(size=height).apply(pixels)
+    height, width = (extent * ldm.autoencoder.factor for extent in ldm.latent_shape(size)[1:])
+    return Transform(size=(height, width)).apply(pixels)

@@ -13,6 +13,7 @@ def command(
     data: str,
     out: Path | None = None,
     split: Literal["held-out", "all"] = "held-out",
+    size: str | None = None,
     most: int = 10_000,
     vgg16: Path | None = None,
     lpips_heads: Path | None = None,
@@ -35,6 +36,8 @@ def command(
         out: Folder for report.html, metrics.json and the pictures; by default beside the model, with -evaluation added.
         split: Which images the autoencoder is measured on: those held out from training, or all of a folder that
             training never saw.
+        size: Pixels of the images that the autoencoder is measured on, 64 or (width x height) 96x64; by default as in
+            training.
         most: The most images that the autoencoder is measured on.
         vgg16: File of VGG16 weights (LPIPS's own or torchvision's): LPIPS instead of a distance on SqueezeNet.
         lpips_heads: File of the channel weights of LPIPS, where the first has none.
@@ -49,6 +52,7 @@ def command(
     from calotype.chain.judge import MOST_REAL, examine_autoencoder, judge_likelihood, judge_samples
     from calotype.chain.report import metric_rows
     from calotype.chain.source import open_images, open_source
+    from calotype.chain.stages import check_multiple
     from calotype.cli.values import check_positive, model_folder
     from calotype.evaluation import (
         Section,
@@ -63,6 +67,7 @@ def command(
     from calotype.pipeline import LatentDiffusion, TrainedAutoencoder, load_autoencoder, load_latent_diffusion
     from calotype.training.session import start_session
     from calotype.utils.errors import UserError
+    from calotype.utils.size import height_width, parse_size
 
     if not 3 <= samples <= MOST_REAL:
         raise UserError(f"--samples must be between 3 and {MOST_REAL}, not {samples}")
@@ -74,6 +79,8 @@ def command(
     folder = _folder(model, out)
     artifact = read_artifact(model_folder(model))
     autoencoder = load_autoencoder(artifact)
+    wanted = autoencoder.size if size is None else parse_size(size)
+    check_multiple(wanted, autoencoder.model.factor, "this autoencoder")
     session = start_session(device)
     source = open_source(data) if split == "held-out" or artifact.kind == LatentDiffusion.kind else None
     images = open_images(data) if split == "all" or source is None else source.held_out
@@ -81,9 +88,9 @@ def command(
     autoencoder.model.to(session.device)
     channels = autoencoder.pixel_format.channels
     instruments = load_instruments(channels, session.device, vgg16=vgg16, lpips_heads=lpips_heads, inception=inception)
-    found = examine_autoencoder(autoencoder, images, instruments, most=most)
+    found = examine_autoencoder(autoencoder, images, instruments, most=most, size=wanted)
     count, latents = found.metrics["reconstruction"]["n"], found.metrics["latents"]["shape"]
-    shapes = f"{channels}x{autoencoder.size}x{autoencoder.size} to {'x'.join(map(str, latents))}"
+    shapes = f"{'x'.join(map(str, (channels, *height_width(wanted))))} to {'x'.join(map(str, latents))}"
     about = f"{type(autoencoder.model).__name__}, {shapes}, on {count} {split} images of {data}"
     print(about)
     print(text_table(evaluation_rows(found.metrics)))

@@ -18,7 +18,7 @@ def command(
     seeds: str = "0-7",
     steps: int = 20,
     guidance: float | None = None,
-    size: int | None = None,
+    size: str | None = None,
     grid: Path | None = None,
     out: Path | None = None,
     columns: int = 8,
@@ -31,7 +31,7 @@ def command(
 
     Args:
         model: What `calotype run` or `calotype train` made, or emoji: the model that comes with the package.
-        image: The picture; its centre square is taken.
+        image: The picture; its centre is taken, as much as has the shape of the size.
         strength: Share of the steps that are taken, above 0 to 1: 1 keeps nothing (default 0.6, with --known 1).
         known: A mask of the same shape: white stays exactly as it is, black is drawn.
         caption: What to draw, for models that take captions.
@@ -39,7 +39,7 @@ def command(
         seeds: Seeds as a list of numbers and ranges: 0-15, 3,7,20-23.
         steps: Steps of the solver, DPM-Solver++(2M), for strength 1.
         guidance: Scale of classifier-free guidance: 1 is off, larger follows the caption more closely (default 3).
-        size: Pixels of the result; by default as in training.
+        size: Pixels of the result, 64 or (width x height) 96x64; by default as in training.
         grid: Write all results into this one PNG (default: samples.png if there is no --out).
         out: Write each result into this folder, as SEED.png.
         columns: Images per row of the grid.
@@ -52,12 +52,14 @@ def command(
     from calotype.pipeline import LatentDiffusion, load_latent_diffusion
     from calotype.tasks.img2img import img2img
     from calotype.training.session import start_session
+    from calotype.utils.size import parse_size
 
     numbers = parse_seeds(seeds)
     check_options(steps=steps, columns=columns, guidance=guidance, grid=grid)
+    wanted = None if size is None else parse_size(size)
     ldm = load_latent_diffusion(read_artifact(model_folder(model), kind=LatentDiffusion.kind))
-    picture = open_picture(ldm, image, size)
-    mask = None if known is None else open_mask(ldm, known, size).expand(len(numbers), -1, -1, -1)
+    picture = open_picture(ldm, image, wanted)
+    mask = None if known is None else open_mask(ldm, known, wanted).expand(len(numbers), -1, -1, -1)
     images = img2img(
         ldm.to(start_session(device).device),
         picture.expand(len(numbers), -1, -1, -1),

@@ -17,7 +17,7 @@ def command(
     label: Annotated[str | None, tyro.conf.arg(name="class")] = None,
     steps: int = 20,
     guidance: float | None = None,
-    size: int | None = None,
+    size: str | None = None,
     grid: Path | None = None,
     out: Path | None = None,
     columns: int = 8,
@@ -30,14 +30,14 @@ def command(
 
     Args:
         model: What `calotype run` or `calotype train` made, or emoji: the model that comes with the package.
-        images: Pictures to go between instead of seeds; the centre square of each is taken.
+        images: Pictures to go between instead of seeds; the centre of each is taken.
         seeds: Seeds to go through, as a list of numbers and ranges: 3,7,20-23.
         frames: Images in all, at equal distances, the first and the last included.
         caption: What to draw, for models that take captions.
         label: The class to draw, for models that take classes.
         steps: Steps of the solver, DPM-Solver++(2M).
         guidance: Scale of classifier-free guidance: 1 is off (default 3, between pictures 1).
-        size: Pixels of the images; by default as in training.
+        size: Pixels of the images, 64 or (width x height) 96x64; by default as in training.
         grid: Write all images into this one PNG (default: samples.png if there is no --out).
         out: Write each image into this folder, as 0.png, 1.png ...
         columns: Images per row of the grid.
@@ -54,18 +54,20 @@ def command(
     from calotype.tasks.invert import invert
     from calotype.training.session import start_session
     from calotype.utils.errors import UserError
+    from calotype.utils.size import parse_size
 
     numbers = parse_seeds(seeds)
     check_options(steps=steps, columns=columns, guidance=guidance, grid=grid)
+    wanted = None if size is None else parse_size(size)
     if len(images or numbers) < 2 or frames < 2:
         raise UserError("a way has at least two ends, --seeds or IMAGES, and two --frames")
     ldm = load_latent_diffusion(read_artifact(model_folder(model), kind=LatentDiffusion.kind))
     ldm.to(start_session(device).device)
     if images:
-        pictures = torch.cat([open_picture(ldm, path, size) for path in images])
+        pictures = torch.cat([open_picture(ldm, path, wanted) for path in images])
         ends, scale = invert(ldm, pictures, steps=steps, **fields_for(ldm, len(images), caption, label)), 1.0
     else:
-        ends, scale = ldm.noise(numbers, size), None
+        ends, scale = ldm.noise(numbers, wanted), None
     scale = scale if guidance is None else guidance
     drawn = ldm.sample(
         noise=interpolate(ends, frames),

@@ -12,7 +12,7 @@ def command(
     *,
     out: Path,
     minutes: float = 10.0,
-    size: int | None = None,
+    size: str | None = None,
     seed: int = 0,
     device: str = "auto",
 ) -> None:
@@ -26,7 +26,8 @@ def command(
         source: A folder of images, or the embedded set: emoji, or one category such as emoji:faces.
         out: Where everything goes; a new folder, or that of a run to go on with.
         minutes: About how long the whole may take.
-        size: Pixels of the training squares (a multiple of 16); by default the images' own, as the machine allows.
+        size: Pixels to train at, 64 or (width x height) 96x64, multiples of 16; by default squares of the images' own
+            size, as the machine allows.
         seed: Seed of everything that is random.
         device: Where to compute: auto, cpu, cuda, mps.
     """
@@ -34,11 +35,13 @@ def command(
     from calotype.chain.run import run_chain
     from calotype.cli.values import check_positive, check_seed
     from calotype.utils.distributed import is_main, process_group
+    from calotype.utils.size import parse_size
 
     check_positive(minutes=minutes)
     check_seed(seed)
+    wanted = None if size is None else parse_size(size)
     with process_group():
-        report = run_chain(source, out, minutes=minutes, size=size, seed=seed, device=device)
+        report = run_chain(source, out, minutes=minutes, size=wanted, seed=seed, device=device)
         if is_main():
             fields = {embedder["field"] for embedder in read_artifact(out).config["conditioner"]["embedders"]}
             asked = ' --caption "..."' if "caption" in fields else " --class ..." if "class" in fields else ""

@@ -27,7 +27,7 @@ def command(
     guidance_interval: str | None = None,
     guidance_rescale: float = 0.0,
     weak: Path | None = None,
-    size: int | None = None,
+    size: str | None = None,
     grid: Path | None = None,
     out: Path | None = None,
     previews: Path | None = None,
@@ -55,7 +55,7 @@ def command(
         guidance_rescale: Share (0 to 1) by which colours that strong guidance overdrives are brought back.
         weak: Lead away from this model instead: an earlier checkpoint or a smaller one on the same latents (default
             guidance 2).
-        size: Pixels of the images; by default as in training.
+        size: Pixels of the images, 64 or (width x height) 96x64; by default as in training.
         grid: Write all images into this one PNG (default: samples.png if there is no --out).
         out: Write each image into this folder, as SEED.png (or .tif, where PNG does not hold its channels or depth).
         previews: Also write what the first image looks like after each step into this folder, as STEP.png.
@@ -69,6 +69,7 @@ def command(
     from calotype.diffusion import CFG
     from calotype.training.session import start_session
     from calotype.utils.errors import UserError
+    from calotype.utils.size import parse_size
 
     numbers = parse_seeds(seeds)
     check_options(steps=steps, columns=columns, guidance=guidance, grid=grid)
@@ -86,7 +87,8 @@ def command(
         guidance=None if guidance is None else CFG(guidance, interval=interval, rescale=guidance_rescale),
         negative=None if negative is None else {"caption": [negative] * len(numbers)},
         weak=None if weak is None else _model(str(weak), None, None, "ema").to(ldm.device),
-        size=size,
+        size=None if size is None else parse_size(size),
+        clip=False,
         progress=True,
         watch=None if previews is None else _previewer(ldm, previews, tiny, steps),
         **fields_for(ldm, len(numbers), caption, label),

@@ -21,7 +21,7 @@ def command(
     data: str | None = None,
     out: Path | None = None,
     autoencoder: Path | None = None,
-    size: int | None = None,
+    size: str | None = None,
     samples: int | None = None,
     minutes: float | None = None,
     batch_size: int | None = None,
@@ -50,7 +50,9 @@ def command(
         data: The images, where the preset was named.
         out: The run's folder; by default runs/, then the name of the images and what is trained.
         autoencoder: The trained autoencoder (diffusion and tiny decoder presets), or none: diffusion in pixel space.
-        size: Pixels of the training squares (autoencoders and pixel space only; by default as in `calotype run`).
+        size: Pixels to train at (not on latents), 64 or (width x height) 96x64; by default as in `calotype run`. Of
+            several, as in 64,96x64,64x96, each image is trained on at the one that crops it least; all else is done at
+            the first.
         samples: Length of the run in images; or give minutes.
         minutes: Length of the run in minutes, turned into samples once by a short timing. 10 if neither is given.
         batch_size: Images per step over all processes; by default the preset's.
@@ -73,6 +75,7 @@ def command(
     from calotype.training.trainer import TrainerConfig
     from calotype.utils.distributed import is_main, process_group
     from calotype.utils.errors import UserError
+    from calotype.utils.size import Size, parse_sizes, read_size, size_text
 
     named, data = _preset_and_data(what, data)
     stage = named.stage if named else "autoencoder" if autoencoder is None else "diffusion"
@@ -95,6 +98,7 @@ def command(
         raise UserError(f"--ema-snapshots must not be negative: {ema_snapshots}")
     if samples is None and minutes is None:
         minutes = MINUTES
+    wanted = () if size is None else parse_sizes(size)
     artifact = None
     if autoencoder is not None and not in_pixels:
         kind = "autoencoder" if stage == "diffusion" else None
@@ -104,14 +108,16 @@ def command(
         source = open_source(data)
         for note in source.notes:
             log.info(note)
-        pixels = 0
-        if stage == "autoencoder" or in_pixels:
-            pixels, reason = choose_size(source, size, gpu=session.device.type != "cpu")
-            log.info(f"{pixels} px: {reason}")
+        sizes: list[Size] = []
+        if artifact is None:
+            for each in wanted or (None,):
+                pixels, reason = choose_size(source, each, gpu=session.device.type != "cpu")
+                log.info(f"{size_text(pixels)} px: {reason}")
+                sizes.append(pixels)
         chosen = named
         if chosen is None:
-            trained_at = pixels if artifact is None else int(artifact.config["size"])
-            chosen, reason = choose_preset(stage, trained_at, minutes or MINUTES, session)
+            first = sizes[0] if artifact is None else read_size(artifact.config["size"])
+            chosen, reason = choose_preset(stage, first, minutes or MINUTES, session)
             log.info(f"{chosen.name}: {reason}")
         out = out or Path("runs") / f"{_plain_name(data)}-{stage.replace('_', '-')}"
         log.info(f"all goes to {out}")
@@ -126,13 +132,13 @@ def command(
             ema_snapshots=ema_snapshots,
         )
         if isinstance(chosen, AutoencoderPreset):
-            checkpoint = train_autoencoder(chosen, source, pixels, settings, None if vgg16 is None else str(vgg16))
+            checkpoint = train_autoencoder(chosen, source, sizes, settings, None if vgg16 is None else str(vgg16))
         elif isinstance(chosen, TinyDecoderPreset):
             assert artifact is not None
             checkpoint = train_tiny_decoder(chosen, source, artifact, settings)
         else:
             if in_pixels:
-                artifact = pixel_space(loader(source.train, pixels, seed), out / "pixels")
+                artifact = pixel_space(loader(source.train, sizes[0], seed), out / "pixels")
             assert artifact is not None
             checkpoint = train_diffusion(chosen, source, artifact, out / "latents", settings, session)
         if is_main():

@@ -41,6 +41,11 @@ def parse_interval(text: str) -> tuple[float, float]:
     return low, high
 
 
+def clipped_text(clipped: int, total: int) -> str:
+    """Say how many of the decoder's values no file of this format can hold."""
+    return f"{clipped} of {total} values ({clipped / total:.2%}) were out of range and clipped"
+
+
 def check_positive(**options: int | float | None) -> None:
     """Refuse options (by their names in Python) that are given but not above 0, or not finite.
 

@@ -5,13 +5,14 @@ from calotype.data.emoji import EmojiSplits, emoji
 from calotype.data.folder import ImageFolder, scan_folder
 from calotype.data.image_set import ImageSet, Record
 from calotype.data.loader import Loader
-from calotype.data.order import Order
+from calotype.data.order import BatchOrder, Order
 from calotype.data.pixel_format import PixelFormat
 from calotype.data.splits import split
 from calotype.data.transforms import Transform
 
 __all__ = [
     "Batch",
+    "BatchOrder",
     "EmojiSplits",
     "ImageFolder",
     "ImageSet",

@@ -14,6 +14,7 @@ from calotype.data.annotations import EMPTY, NOT_UTF8, TOO_LONG
 from calotype.data.folder import FolderScan, scan_folder
 from calotype.data.survey import Progress
 from calotype.data.transforms import Transform
+from calotype.utils.size import Size, height_width, size_text
 
 SIZES = (32, 64, 128, 256, 512, 1024)
 TIMED_IMAGES = 32
@@ -25,13 +26,13 @@ class FolderReport:
     """A scan with what follows from it for training at ``size``.
 
     ``suggested_size`` is the largest of ``SIZES`` that at most half the images are smaller than; ``enlarged`` counts
-    the images smaller than ``size``. ``cache_bytes`` is the memory for all decoded squares, ``decode_seconds`` the time
+    the images smaller than ``size``. ``cache_bytes`` is the memory for all decoded crops, ``decode_seconds`` the time
     to make them once, on one core, extrapolated from up to ``TIMED_IMAGES``.
     """
 
     scan: FolderScan
     suggested_size: int
-    size: int
+    size: Size
     enlarged: int
     cache_bytes: int
     decode_seconds: float
@@ -77,12 +78,13 @@ class FolderReport:
         return [f"captions: {present} of {total} images, {total - present} without; left out: {unusable}"]
 
     def _cost(self) -> list[str]:
-        chosen = f"size: {self.size}" + (
+        height, width = height_width(self.size)
+        chosen = f"size: {size_text(self.size)}" + (
             "" if self.size == self.suggested_size else f" ({self.suggested_size} suggested)"
         )
         return [
             f"{chosen}; {self.enlarged} of {len(self.scan.images)} images are smaller and will be enlarged",
-            f"memory: {self.cache_bytes / 2**20:.1f} MiB for all images decoded at {self.size}x{self.size}",
+            f"memory: {self.cache_bytes / 2**20:.1f} MiB for all images decoded at {width}x{height}",
             f"decoding: about {self.decode_seconds:.2g} s on one core, {os.cpu_count()} cores here",
         ]
 
@@ -96,7 +98,7 @@ class FolderReport:
         ]
 
 
-def check_folder(path: Path | str, size: int | None = None, progress: Progress | None = None) -> FolderReport:
+def check_folder(path: Path | str, size: Size | None = None, progress: Progress | None = None) -> FolderReport:
     """Scan ``path`` and report on training at ``size`` (the suggested one if ``None``).
 
     Raises:
@@ -106,13 +108,14 @@ def check_folder(path: Path | str, size: int | None = None, progress: Progress |
     shorts = [min(info.width, info.height) for info in scan.infos]
     suggested = max((each for each in SIZES if each <= median(shorts)), default=SIZES[0])
     size = size or suggested
+    height, width = height_width(size)
     pixel_format = scan.images.pixel_format
     return FolderReport(
         scan=scan,
         suggested_size=suggested,
         size=size,
-        enlarged=sum(short < size for short in shorts),
-        cache_bytes=len(shorts) * size**2 * pixel_format.channels * np.dtype(pixel_format.dtype).itemsize,
+        enlarged=sum(info.height < height or info.width < width for info in scan.infos),
+        cache_bytes=len(shorts) * height * width * pixel_format.channels * np.dtype(pixel_format.dtype).itemsize,
         decode_seconds=_seconds_per_image(scan, Transform(size=size)) * len(shorts),
     )
 

@@ -41,6 +41,12 @@ class ImageSet(ABC):
         """Return what the file of image ``index`` is, or ``None`` where there are no files."""
         return None
 
+    def extent(self, index: int) -> tuple[int, int]:
+        """Return height and width of image ``index``; without a file it is drawn or decoded for that."""
+        info = self.info(index)
+        height, width = self.pixels(index).shape[:2] if info is None else (info.height, info.width)
+        return height, width
+
     @cached_property
     @abstractmethod
     def fingerprint(self) -> str:

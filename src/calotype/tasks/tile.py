@@ -172,11 +172,11 @@ class TiledLatentDiffusion(LatentDiffusion):
         return tiled(lambda part, _: encode(part), images.to(self.device), pixels, Fraction(1, factor))
 
     @torch.no_grad()
-    def decode(self, latents: Float[Tensor, "b d h2 w2"]) -> Float[Tensor, "b c h w"]:
-        """Return images in [-1, 1] for normalised latents."""
+    def decode(self, latents: Float[Tensor, "b d h2 w2"], *, clip: bool = True) -> Float[Tensor, "b c h w"]:
+        """Return images for normalised latents, clipped to [-1, 1] or as the decoder makes them."""
         raw, autoencoder = self.autoencoder.denormalise(latents), self.autoencoder
         images = tiled(lambda part, _: autoencoder.decode(part).float(), raw, self.tiling, autoencoder.factor)
-        return images.clamp(-1, 1)
+        return images.clamp(-1, 1) if clip else images
 
 
 def _starts(length: int, size: int, stride: int) -> list[int]:

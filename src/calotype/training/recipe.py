@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from calotype.data.transforms import Transform
 from calotype.training.draws import Draws
 from calotype.training.optimiser import OptimiserConfig
 from calotype.training.session import Session
@@ -95,4 +96,7 @@ class Recipe(ABC):
         """
         names = {field.name for field in fields(self.config)}
         known = {name: value for name, value in stored.items() if name in names}
-        return {**stored, **to_dict(from_dict(type(self.config), known, where="config.json"))}
+        completed = {**stored, **to_dict(from_dict(type(self.config), known, where="config.json"))}
+        if "transform" in stored:
+            completed["transform"] = to_dict(from_dict(Transform, stored["transform"], where="config.json"))
+        return completed

@@ -10,6 +10,7 @@ from calotype.interop.diffusers.weights import WEIGHTS
 from calotype.pipeline import LatentDiffusion, TrainedAutoencoder
 from calotype.utils.errors import UserError
 from calotype.utils.files import atomic_folder, atomic_write, write_json
+from calotype.utils.size import height_width
 from calotype.utils.tensors import save_tensors
 
 log = logging.getLogger("calotype")
@@ -36,7 +37,7 @@ def export_diffusers(model: LatentDiffusion | TrainedAutoencoder, folder: Path |
     if folder.exists():
         raise UserError(f"{folder} exists already; give a new folder")
     if isinstance(model, TrainedAutoencoder):
-        part = autoencoder_part(model.model, model.size)
+        part = autoencoder_part(model.model, max(height_width(model.size)))
         with atomic_folder(folder) as work:
             _write(work, part)
         return folder

@@ -19,6 +19,7 @@ from calotype.models import Network
 from calotype.models.autoencoder import Autoencoder, AutoencoderKL, ConvolutionalAutoencoder, IdentityAutoencoder
 from calotype.models.unet import UNet
 from calotype.pipeline import LatentDiffusion
+from calotype.utils.size import height_width
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def parts_of(model: LatentDiffusion) -> Parts:
     Raises:
         UserError: an option that has no image in diffusers, and why.
     """
-    size, autoencoder = model.first_stage.size, model.autoencoder
+    size, autoencoder = max(height_width(model.first_stage.size)), model.autoencoder
     unet = unet_part(model.network, size // autoencoder.factor)
     pipeline, lack = _pipeline(model, unet.name)
     folders = {"unet": unet, "scheduler": Part(scheduler_to_diffusers(model.schedule, model.prediction))}

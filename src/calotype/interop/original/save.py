@@ -27,6 +27,7 @@ from calotype.models.vq_model import VQModelConfig
 from calotype.pipeline import LatentDiffusion, TrainedAutoencoder
 from calotype.utils.errors import UserError
 from calotype.utils.files import atomic_write
+from calotype.utils.size import height_width
 from calotype.utils.tensors import save_tensors
 
 GROUPS = 32
@@ -89,7 +90,8 @@ def original_of(model: LatentDiffusion | TrainedAutoencoder) -> tuple[OriginalCo
         scale_factor=scale,
         ema=False,
     )
-    return OriginalConfig(autoencoder=autoencoder, size=model.first_stage.size, diffusion=diffusion), {
+    size = max(height_width(model.first_stage.size))
+    return OriginalConfig(autoencoder=autoencoder, size=size, diffusion=diffusion), {
         **schedule_buffers(schedule),
         **prefixed(NETWORK, model.network.state_dict()),
         **prefixed(FIRST_STAGE, first_stage),
