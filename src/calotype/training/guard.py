@@ -16,8 +16,9 @@ from calotype.training.state import State, module_tensors, restore_training_stat
 from calotype.utils import distributed
 
 KEEP_EVERY, MOST_STALLS, STALL_FACTOR = 4, 2, 0.25
-REASONABLE_SHARE, REASONABLE_WEIGHT = 0.25, 0.5
-"""What is lowered before the first step where it is more than twice this: the length of a step as a share of the
+MOST_SHARE, SAFE_SHARE = 0.5, 0.25
+MOST_WEIGHT, SAFE_WEIGHT = 1.0, 0.125
+"""What is lowered before the first step, above the one to below the other: the length of a step as a share of the
 weights' size, and ``disc_weight``."""
 
 
@@ -69,13 +70,13 @@ class Guard:
         for name, (optimiser, settings) in self.recipe.optimisers.items():
             rate = settings.learning_rate * self.rate_factor
             share = step_share(optimiser, rate)
-            if share > 2 * REASONABLE_SHARE:
+            if share > MOST_SHARE:
                 sees = f"a step at learning rate {rate:g} moves the weights of the {name} by {share:.0%} of their size"
-                events.append(self._lower("step size", sees, LOWER_RATE, rates=_halved(share, REASONABLE_SHARE)))
+                events.append(self._lower("step size", sees, LOWER_RATE, rates=_halved(share, SAFE_SHARE)))
         weight = self.recipe.disc_weight
-        if weight > 2 * REASONABLE_WEIGHT:
+        if weight > MOST_WEIGHT:
             sees = f"with disc_weight {weight:g} the discriminator outweighs the images"
-            events.append(self._lower("disc_weight", sees, LOWER_WEIGHT, disc=_halved(weight, REASONABLE_WEIGHT)))
+            events.append(self._lower("disc_weight", sees, LOWER_WEIGHT, disc=_halved(weight, SAFE_WEIGHT)))
         return events
 
     def after_step(self, seen: int, logs: Mapping[str, Tensor]) -> list[Event]:
