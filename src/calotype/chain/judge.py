@@ -118,7 +118,7 @@ def judge_likelihood(model: LatentDiffusion | TrainedAutoencoder, source: Source
     train, held_out = (loader(images, first_stage.size, 0) for images in (source.train, source.held_out))
     order = Order(0, len(train)).indices(0, min(FITTED_ON, len(train)))
     chosen = sorted(Order(0, len(held_out)).indices(0, min(most, len(held_out), MOST_LIKELY)))
-    size = max(1, min(64, MOST_PIXELS // first_stage.size**2 // 4))
+    size = max(1, min(64, MOST_PIXELS // math.prod(height_width(first_stage.size)) // 4))
 
     def batches(bar: Progress) -> Iterator[Batch]:
         for start in range(0, len(chosen), size):
