@@ -73,7 +73,8 @@ def main() -> None:
 
 def train(source: Source, session: Session, out: Path, autoencoder_minutes: float, diffusion_minutes: float) -> None:
     settings = TrainerConfig(out=str(out / "autoencoder"), minutes=autoencoder_minutes, batch_size=FIRST.batch_size)
-    artifact = read_artifact(train_autoencoder(FIRST, source, 64, settings), kind="autoencoder")
+    checkpoint = train_autoencoder(FIRST, source, [64], settings, from_scratch=True)
+    artifact = read_artifact(checkpoint, kind="autoencoder")
     settings = TrainerConfig(out=str(out / "diffusion"), minutes=diffusion_minutes, batch_size=SECOND.batch_size)
     train_diffusion(SECOND, source, artifact, out / "latents", settings, session)
 

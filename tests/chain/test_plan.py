@@ -29,8 +29,15 @@ def source(fields: list[dict[str, Any]] | None = None, *, native_size: int = 64)
     return Source(pictures(fields), tiny.Pictures(4, first=12), {}, ["a note"], native_size)
 
 
-def plan(session: Session = CPU, *, minutes: float = 10.0, size: int | None = None, **options: Any) -> Plan:
-    return make_plan(source(**options), session, minutes=minutes, size=size, seed=3)
+def plan(
+    session: Session = CPU,
+    *,
+    minutes: float = 10.0,
+    size: int | None = None,
+    from_scratch: bool = False,
+    **options: Any,
+) -> Plan:
+    return make_plan(source(**options), session, minutes=minutes, size=size, seed=3, from_scratch=from_scratch)
 
 
 @pytest.mark.parametrize(
@@ -86,10 +93,27 @@ def test_minutes_must_be_a_time(minutes: float) -> None:
 
 
 def test_the_stages_share_the_minutes_and_leave_some_for_the_report() -> None:
-    chosen = plan(minutes=10.0)
+    chosen = plan(minutes=10.0, from_scratch=True)
     assert chosen.autoencoder_minutes == pytest.approx(3.6)
     assert chosen.diffusion_minutes == pytest.approx(5.6)
     assert chosen.reasons[-1] == "3:36 for the autoencoder, 5:36 for the diffusion model, the rest for the report"
+
+
+def test_an_autoencoder_that_starts_warm_needs_less_of_the_time() -> None:
+    warm, cold = plan(), plan(from_scratch=True)
+    assert (warm.warm_start, cold.warm_start) == (True, False)
+    assert warm.autoencoder_minutes <= cold.autoencoder_minutes / 2
+    assert warm.autoencoder_minutes + warm.diffusion_minutes == pytest.approx(9.2)
+    assert any(line.startswith("autoencoder kl-f4-small from general-purpose weights, ") for line in warm.reasons)
+    assert any(line.startswith("autoencoder kl-f4-small, ") for line in cold.reasons)
+    assert not plan(minutes=0.5).warm_start
+    assert not plan(GPU, minutes=60.0, size=128).warm_start
+
+
+def test_a_plan_of_before_there_were_warm_starts_goes_on_from_scratch() -> None:
+    stored = to_dict(plan())
+    del stored["warm_start"]
+    assert not from_dict(Plan, stored).warm_start
 
 
 @pytest.mark.parametrize(("minutes", "samples"), [(0.1, 16), (10.0, 240), (100.0, 384)])

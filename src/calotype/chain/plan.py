@@ -14,7 +14,7 @@ from calotype.utils.size import Size, height_width, size_text
 
 SIZES = (32, 64, 128, 256)
 LARGEST_SIZE = 1024
-AUTOENCODER_SHARE, REPORT_SHARE = 0.36, 0.08
+AUTOENCODER_SHARE, WARM_SHARE, REPORT_SHARE = 0.36, 0.18, 0.08
 CPU_SIZE = 64
 
 
@@ -31,6 +31,7 @@ class Plan(Config):
     diffusion_minutes: float
     samples: int
     seed: int = 0
+    warm_start: bool = False
     reasons: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -43,7 +44,9 @@ class Plan(Config):
         return AUTOENCODERS[self.autoencoder], DIFFUSION[self.diffusion]
 
 
-def make_plan(source: Source, session: Session, *, minutes: float, size: Size | None, seed: int) -> Plan:
+def make_plan(
+    source: Source, session: Session, *, minutes: float, size: Size | None, seed: int, from_scratch: bool = False
+) -> Plan:
     """Choose size, presets and the minutes of each stage, and give the reasons, a line each.
 
     Raises:
@@ -56,15 +59,15 @@ def make_plan(source: Source, session: Session, *, minutes: float, size: Size | 
     autoencoder, diffusion, remark = _choose_presets(chosen, minutes, gpu=gpu)
     multiple = AUTOENCODERS[autoencoder].autoencoder.factor * DIFFUSION[diffusion].factor
     check_multiple(chosen, multiple, f"{autoencoder} and {diffusion}")
-    autoencoder_minutes, diffusion_minutes = (
-        AUTOENCODER_SHARE * minutes,
-        (1 - AUTOENCODER_SHARE - REPORT_SHARE) * minutes,
-    )
+    warm = not from_scratch and AUTOENCODERS[autoencoder].starts_warm(source.train.pixel_format.channels)
+    share = WARM_SHARE if warm else AUTOENCODER_SHARE
+    autoencoder_minutes, diffusion_minutes = share * minutes, (1 - share - REPORT_SHARE) * minutes
+    begins = f"{autoencoder} from general-purpose weights" if warm else autoencoder
     reasons = (
         f"{len(source.train)} images to train on, {_conditions(source, DIFFUSION[diffusion])}",
         *source.notes,
         f"{size_text(chosen)} px: {reason}",
-        f"autoencoder {autoencoder}, diffusion {diffusion}: for {_means(session, minutes)}{remark}",
+        f"autoencoder {begins}, diffusion {diffusion}: for {_means(session, minutes)}{remark}",
         f"{clock(60 * autoencoder_minutes)} for the autoencoder, {clock(60 * diffusion_minutes)} for the diffusion "
         "model, the rest for the report",
     )
@@ -78,6 +81,7 @@ def make_plan(source: Source, session: Session, *, minutes: float, size: Size | 
         diffusion_minutes=diffusion_minutes,
         samples=int(min(384, max(16, 24 * minutes))),
         seed=seed,
+        warm_start=warm,
         reasons=reasons,
     )
 

@@ -33,6 +33,7 @@ def run_chain(
     size: Size | None = None,
     seed: int = 0,
     device: str = "auto",
+    from_scratch: bool = False,
 ) -> Path:
     """Take the images that ``source_text`` names through the whole chain into ``out``; return the report's path.
 
@@ -45,10 +46,10 @@ def run_chain(
     session = start_session(device)
     _check_out(out)
     source = open_source(source_text)
-    plan = _stored_plan(source, out, size)
+    plan = _stored_plan(source, out, size, from_scratch)
     distributed.barrier()  # all have looked before one writes
     if plan is None:
-        plan = make_plan(source, session, minutes=minutes, size=size, seed=seed)
+        plan = make_plan(source, session, minutes=minutes, size=size, seed=seed, from_scratch=from_scratch)
         if distributed.is_main():
             write_config(out, kind="chain", config=to_dict(plan), provenance={"device": str(session.device)})
     else:
@@ -68,7 +69,7 @@ def _run(plan: Plan, source: Source, out: Path, session: Session) -> Path:
         device=str(session.device),
     )
     log.info(f"stage 1 of 3, the autoencoder: {settings.out}")
-    checkpoint = train_autoencoder(autoencoder_preset, source, [plan.size], settings)
+    checkpoint = train_autoencoder(autoencoder_preset, source, [plan.size], settings, from_scratch=not plan.warm_start)
     artifact = read_artifact(checkpoint, kind="autoencoder")
     settings = replace(
         settings,
@@ -95,7 +96,7 @@ def _check_out(out: Path) -> None:
         raise UserError(f"{out} is not empty and holds no chain: choose another --out")
 
 
-def _stored_plan(source: Source, out: Path, size: Size | None) -> Plan | None:
+def _stored_plan(source: Source, out: Path, size: Size | None, from_scratch: bool) -> Plan | None:
     """Return the plan that the chain in ``out`` was begun with, if there is one and it suits."""
     path = out / "config.json"
     if not path.exists():
@@ -111,6 +112,8 @@ def _stored_plan(source: Source, out: Path, size: Size | None) -> Plan | None:
         raise UserError(f"the images of {plan.source} have changed since {out} was begun: choose another --out")
     if size is not None and size != plan.size:
         raise UserError(f"{out} was begun at {size_text(plan.size)} px, not {size_text(size)}: choose another --out")
+    if from_scratch and plan.warm_start:
+        raise UserError(f"{out} was begun from general-purpose weights, not from scratch: choose another --out")
     return plan
 
 

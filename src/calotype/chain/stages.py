@@ -1,5 +1,6 @@
 """The stages of a chain as functions: each can be stopped and called again, and does only what is left."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from calotype.data.loader import Loader
 from calotype.data.transforms import Transform
 from calotype.pipeline import TrainedAutoencoder, load_autoencoder
 from calotype.presets import AutoencoderPreset, DiffusionPreset, TinyDecoderPreset
+from calotype.presets.warm_start import warm_start
 from calotype.training.autoencoder_recipe import AutoencoderRecipe
 from calotype.training.diffusion_recipe import DiffusionRecipe
 from calotype.training.encode import encode_latents, store_key
@@ -24,22 +26,36 @@ from calotype.utils import distributed
 from calotype.utils.errors import UserError
 from calotype.utils.size import Size, height_width, size_text
 
+log = logging.getLogger("calotype")
+
 
 def train_autoencoder(
-    preset: AutoencoderPreset, source: Source, sizes: Sequence[Size], settings: TrainerConfig, vgg16: str | None = None
+    preset: AutoencoderPreset,
+    source: Source,
+    sizes: Sequence[Size],
+    settings: TrainerConfig,
+    *,
+    vgg16: str | None = None,
+    from_scratch: bool = False,
 ) -> Path:
     """Train an autoencoder on the source's images, each at the best of ``sizes``; return its last checkpoint.
 
-    Validation, previews and the artifact are at the first size. ``vgg16`` is a file of VGG16 weights for the perceptual
-    loss.
+    Validation, previews and the artifact are at the first size. It starts from the package's general-purpose weights
+    where there are any that fit, unless ``from_scratch``. ``vgg16`` is a file of VGG16 weights for the perceptual loss.
     """
     config = preset.recipe(source.train.pixel_format, sizes[0], vgg16)
     for size in sizes:
         check_multiple(size, config.autoencoder.factor, preset.name)
     train = Loader(source.train, Transform(size=sizes[0], more_sizes=tuple(sizes[1:])), settings.seed)
     held_out = loader(source.held_out, sizes[0], settings.seed)
+    channels = source.train.pixel_format.channels
+    initial = None if from_scratch else warm_start(preset, channels)
+    if initial is not None:
+        log.info("starts from the general-purpose weights that come with the package (--from-scratch: from none)")
+    elif preset.starts_warm(3) and not from_scratch:
+        log.info(f"starts from scratch: the weights that come with the package do not fit {channels} channels")
     torch.manual_seed(settings.seed)
-    return Trainer(settings).fit(AutoencoderRecipe(config, train, held_out), train)
+    return Trainer(settings).fit(AutoencoderRecipe(config, train, held_out, initial), train)
 
 
 def train_diffusion(

@@ -15,6 +15,7 @@ def command(
     size: str | None = None,
     seed: int = 0,
     device: str = "auto",
+    from_scratch: bool = False,
 ) -> None:
     """Take images through the whole chain: autoencoder, latents, diffusion model, samples, numbers, a report.
 
@@ -30,6 +31,7 @@ def command(
             size, as the machine allows.
         seed: Seed of everything that is random.
         device: Where to compute: auto, cpu, cuda, mps.
+        from_scratch: Train the autoencoder from random weights, not from the general-purpose ones of the package.
     """
     from calotype.artifact import read_artifact
     from calotype.chain.run import run_chain
@@ -41,7 +43,9 @@ def command(
     check_seed(seed)
     wanted = None if size is None else parse_size(size)
     with process_group():
-        report = run_chain(source, out, minutes=minutes, size=wanted, seed=seed, device=device)
+        report = run_chain(
+            source, out, minutes=minutes, size=wanted, seed=seed, device=device, from_scratch=from_scratch
+        )
         if is_main():
             fields = {embedder["field"] for embedder in read_artifact(out).config["conditioner"]["embedders"]}
             asked = ' --caption "..."' if "caption" in fields else " --class ..." if "class" in fields else ""

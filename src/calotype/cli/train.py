@@ -30,6 +30,7 @@ def command(
     precision: Literal["auto", "bf16", "fp32"] = "auto",
     ema_snapshots: int = 0,
     vgg16: Path | None = None,
+    from_scratch: bool = False,
 ) -> None:
     """Train one stage. The same command goes on where it was stopped.
 
@@ -63,6 +64,7 @@ def command(
             model of any average afterwards (diffusion presets only).
         vgg16: File of VGG16 weights (LPIPS's own or torchvision's, .pth or .safetensors) for the perceptual loss of an
             autoencoder, as in the reference; by default it is what the preset has.
+        from_scratch: Train an autoencoder from random weights, not from the general-purpose ones of the package.
     """
     from calotype.artifact import read_artifact
     from calotype.chain.plan import choose_preset, choose_size
@@ -82,9 +84,10 @@ def command(
     if stage != "autoencoder" and autoencoder is None:
         raise UserError(f"{what} trains on latents: name an autoencoder with --autoencoder")
     in_pixels = stage == "diffusion" and str(autoencoder) == "none"
-    if stage != "autoencoder" and ((size is not None and not in_pixels) or vgg16 is not None):
+    if stage != "autoencoder" and ((size is not None and not in_pixels) or vgg16 is not None or from_scratch):
         raise UserError(
-            f"{what} takes its size from the autoencoder and has no perceptual loss: leave --size and --vgg16 out"
+            f"{what} takes its size from the autoencoder, has no perceptual loss and always starts from scratch: "
+            "leave --size, --vgg16 and --from-scratch out"
         )
     if stage == "autoencoder" and autoencoder is not None:
         raise UserError(f"{what} is itself an autoencoder: leave --autoencoder out")
@@ -132,7 +135,8 @@ def command(
             ema_snapshots=ema_snapshots,
         )
         if isinstance(chosen, AutoencoderPreset):
-            checkpoint = train_autoencoder(chosen, source, sizes, settings, None if vgg16 is None else str(vgg16))
+            weights = None if vgg16 is None else str(vgg16)
+            checkpoint = train_autoencoder(chosen, source, sizes, settings, vgg16=weights, from_scratch=from_scratch)
         elif isinstance(chosen, TinyDecoderPreset):
             assert artifact is not None
             checkpoint = train_tiny_decoder(chosen, source, artifact, settings)

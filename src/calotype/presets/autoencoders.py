@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from calotype.data.pixel_format import PixelFormat
@@ -37,6 +38,8 @@ DEBUG_SHAPE: dict[str, Any] = SMALL_SHAPE | {"channels": 32, "channel_multiplier
 REFERENCE_CODES = CodebookConfig(initial="random", restart_every=0)
 REFERENCE_LEARNING_RATE = 4.5e-6
 """For every image of a batch."""
+WARM, WARM_CHANNELS = Path(__file__).parent / "warm", (1, 3)
+"""Where the weights to start from are, by the names of presets, and the channels of images that they fit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,10 @@ class AutoencoderPreset:
     batch_size: int = 16
 
     stage = "autoencoder"
+
+    def starts_warm(self, channels: int) -> bool:
+        """Say whether the package has weights that training on images of ``channels`` can start from."""
+        return channels in WARM_CHANNELS and (WARM / self.name / "config.json").exists()
 
     def recipe(self, pixel_format: PixelFormat, size: Size, vgg16: str | None = None) -> AutoencoderRecipeConfig:
         """Return the recipe for images of this format and size; ``vgg16`` is a weights file for the LPIPS of VGG16.

@@ -58,6 +58,8 @@ def _details(row: AutoencoderPreset | DiffusionPreset | TinyDecoderPreset | Rele
     if row.reproduces:
         lines.append(f"numbers: {row.reproduces}")
     if isinstance(row, AutoencoderPreset):
+        if row.starts_warm(3):
+            lines.append("starts from: general-purpose weights that come with the package (--from-scratch: from none)")
         lines.append(json.dumps({"autoencoder": to_dict(row.autoencoder), "loss": to_dict(row.loss)}, indent=2))
     return lines
 

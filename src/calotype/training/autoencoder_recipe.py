@@ -24,6 +24,7 @@ from calotype.models.vq_model import VQModel, VQModelConfig
 from calotype.training.codebook import CodebookConfig
 from calotype.training.draws import Draws
 from calotype.training.encode import latent_statistics
+from calotype.training.initial_weights import InitialWeights
 from calotype.training.latent_rgb import latent_to_rgb
 from calotype.training.latent_training import CodebookTraining, LatentTraining, PosteriorTraining
 from calotype.training.optimiser import OptimiserConfig, check_finite, check_gradients
@@ -77,15 +78,23 @@ class AutoencoderRecipe(Recipe):
 
     Section 3.1 of arXiv:2112.10752.
 
-    ``train`` is read for latent statistics, ``held_out`` for validation and previews.
+    ``train`` is read for latent statistics, ``held_out`` for validation and previews; ``initial`` weights are optional.
     """
 
     kind = "autoencoder"
     watched = "reconstruction"
 
-    def __init__(self, config: AutoencoderRecipeConfig, train: Loader, held_out: Loader | None = None) -> None:
-        self.config, self.train, self.held_out = config, train, held_out
+    def __init__(
+        self,
+        config: AutoencoderRecipeConfig,
+        train: Loader,
+        held_out: Loader | None = None,
+        initial: InitialWeights | None = None,
+    ) -> None:
+        self.config, self.train, self.held_out, self.initial = config, train, held_out, initial
         self.model = config.autoencoder.build()
+        if initial is not None:
+            self.model.load_state_dict(initial.state)
         self.loss = config.loss.build()
         self.averaged = {"autoencoder": self.model}
         self.latent_training = _latent_training(self.model, self.loss, config.codebook)
@@ -221,9 +230,10 @@ class AutoencoderRecipe(Recipe):
         }
 
     def recipe_config(self) -> dict[str, Any]:
-        """Return the configuration with the data it is trained on."""
+        """Return the configuration with the data it is trained on and the name of the weights it begins with."""
         data = {"images": len(self.train), "fingerprint": self.train.images.fingerprint}
-        return {"kind": self.kind, **to_dict(self.config), "data": data, "transform": to_dict(self.train.transform)}
+        settings = {"kind": self.kind, **to_dict(self.config), "data": data, "transform": to_dict(self.train.transform)}
+        return settings | ({"initial": self.initial.name} if self.initial else {})
 
 
 def _latent_training(
