@@ -139,6 +139,30 @@ def test_guidance_of_one_is_the_condition_alone(model: LatentDiffusion) -> None:
     torch.testing.assert_close(draw(model, [0, 1]), null)
 
 
+def test_every_image_may_have_a_scale_of_its_own_in_any_batch(model: LatentDiffusion) -> None:
+    scales = (1.0, 4.0, 0.0)
+    together = draw(model, [0, 1, 2], caption=CAPTIONS[:3], guidance=ct.CFG(scales), batch_size=2)
+    for row, scale in enumerate(scales):
+        alone = draw(model, [row], caption=CAPTIONS[row : row + 1], guidance=ct.CFG(scale))
+        torch.testing.assert_close(together[row : row + 1], alone, rtol=0, atol=1e-4)
+
+
+def test_a_weaker_model_guides_what_has_no_condition(unconditional: LatentDiffusion, model: LatentDiffusion) -> None:
+    plain = draw(unconditional, [0, 1])
+    same = draw(unconditional, [0, 1], weak=unconditional, guidance=ct.CFG(3.0))
+    torch.testing.assert_close(same, plain, rtol=0, atol=1e-4)
+    assert (draw(unconditional, [0, 1], weak=model) - plain).abs().max() > 0.01
+    calls = Batches(model.network)
+    draw(unconditional, [0, 1], weak=model, guidance=ct.CFG(3.0, interval=(100.0, 200.0)))
+    assert not calls.rows, "it is not asked outside the interval"
+    for options in ({"guidance": ct.CFG(2.0, rescale=0.5)}, {"negative": {"caption": ["", ""]}}):
+        with pytest.raises(UserError, match="leave negative and rescale out"):
+            draw(unconditional, [0, 1], weak=model, **options)
+    unconditional.schedule = ct.Linear()
+    with pytest.raises(UserError, match="weak: it must have this model's autoencoder and noise schedule"):
+        draw(unconditional, [0, 1], weak=model)
+
+
 def test_guidance_leads_away_from_the_null_or_from_what_is_negative(model: LatentDiffusion) -> None:
     away = {"caption": ["", ""]}
     plain = draw(model, [0, 1], caption=CAPTIONS[:2])

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from calotype.cli.values import MOST_SEEDS, check_positive, check_seed, parse_seeds
+from calotype.cli.values import MOST_SEEDS, check_positive, check_seed, parse_interval, parse_seeds
 from calotype.utils.errors import UserError
 
 
@@ -18,6 +18,17 @@ def test_seeds(text: str, seeds: list[int]) -> None:
 def test_what_is_no_list_of_seeds(text: str) -> None:
     with pytest.raises(UserError, match="--seeds"):
         parse_seeds(text)
+
+
+def test_intervals_of_noise_levels() -> None:
+    assert parse_interval("0.3-5") == (0.3, 5.0)
+    assert parse_interval("0-inf") == (0.0, float("inf"))
+
+
+@pytest.mark.parametrize("text", ["", "3", "5-0.3", "-1-3", "1-2-3", "a-b", "nan-1", "1-1"])
+def test_what_is_no_interval(text: str) -> None:
+    with pytest.raises(UserError, match=r"two rising noise levels such as 0\.3-5"):
+        parse_interval(text)
 
 
 @pytest.mark.parametrize("value", [0, -1, -0.5, float("nan"), float("inf")])
