@@ -47,7 +47,7 @@ MISTAKES = [
     ("run {pictures} --out {out} --seed -1", "--seed must be between 0"),
     ("run {pictures} --out {out} --device nonsense", "device 'nonsense' is not available here"),
     ("data check {empty}/missing", "does not exist"),
-    ("data check {pictures} --size 0", "--size must be above 0"),
+    ("data check {pictures} --size 0", "--size must be pixels such as 64"),
     ("train kl-f8-smal --data {pictures} --out {out}", "Did you mean 'kl-f8-small'?"),
     ("train kl-f8-smal", "'kl-f8-smal' is no folder of images, and no preset. Did you mean 'kl-f8-small'?"),
     ("train {empty}/missing", "is no folder of images, and no preset. `calotype presets` lists the presets"),

@@ -56,8 +56,6 @@ def write_images(
     from calotype.utils.images import image_grid, save_image, save_png
 
     files, clipped = ldm.pixel_format.to_file(images)
-    if clipped:
-        print(clipped_text(clipped, images.numel()))
     if out is not None:
         for name, pixels in zip(names, files, strict=True):
             save_image(out / f"{name}.png", pixels)
@@ -66,6 +64,8 @@ def write_images(
         path = grid or Path("samples.png")
         save_png(path, image_grid(images, columns=min(columns, len(images))))
         print(f"grid: {path}")
+    if clipped:
+        print(clipped_text(clipped, images.numel()))
 
 
 def open_picture(ldm: "LatentDiffusion", path: Path, size: "Size | None") -> "Float[Tensor, '1 c h w']":
