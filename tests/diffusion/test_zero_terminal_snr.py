@@ -1,7 +1,16 @@
 import pytest
 import torch
 
-from calotype.diffusion import Cosine, Denoiser, Linear, Objective, ScaledLinear, ZeroTerminalSNR, q_sample
+from calotype.diffusion import (
+    Cosine,
+    Denoiser,
+    Linear,
+    MinSNRWeighting,
+    Objective,
+    ScaledLinear,
+    ZeroTerminalSNR,
+    q_sample,
+)
 from calotype.diffusion.variational_bound import bound_weights
 
 PUBLISHED = ScaledLinear(beta_start=0.00085, beta_end=0.012)
@@ -56,5 +65,5 @@ def test_predicting_eps_is_refused_and_v_is_learned_with_finite_weights():
     x0, noise = torch.randn(2, 2, 1, 2, 2, generator=torch.Generator().manual_seed(0))
     t = torch.tensor([999.0, 500.0])
     assert torch.equal(q_sample(x0, noise, t, schedule)[0], noise[0])
-    objective = Objective(prediction="v", weighting="min_snr", elbo_weight=1.0)
+    objective = Objective(prediction="v", weighting=MinSNRWeighting(), elbo_weight=1.0)
     assert objective.terms(noise, x0, noise, t, schedule).total.isfinite().all()
