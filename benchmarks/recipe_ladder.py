@@ -321,10 +321,11 @@ def main() -> None:
     bench = Bench(arguments.runs)
     if not arguments.report_only:
         samples = bench.samples(arguments.seconds)
-        climb = ["ldm2022", *(rung.name for rung in CLIMB)]
-        tried = [rung.name for rung in ALSO_TRIED]
-        jobs = [(name, seed) for seed in range(arguments.seeds) for name in climb]
-        for name, seed in [*jobs, *itertools.product(tried, range(arguments.seeds))]:
+        seeds = range(arguments.seeds)
+        climb, tried = ([rung.name for rung in rungs] for rungs in (CLIMB, ALSO_TRIED))
+        jobs = [(name, seed) for seed in seeds for name in ("ldm2022", TOP)]
+        jobs += [(name, seed) for seed in seeds for name in climb]
+        for name, seed in [*jobs, *itertools.product(tried, seeds)]:
             bench.run(name, seed, samples[name])
     found = bench.results(range(arguments.seeds))
     if {"ldm2022", *(rung.name for rung in CLIMB)} <= found.keys():
