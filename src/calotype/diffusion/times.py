@@ -77,9 +77,13 @@ class LogitNormalTimes(_NormalTimes):
 
 @dataclass(frozen=True, kw_only=True)
 class LogNormalTimes(_NormalTimes):
-    """ln(sigma / alpha) is normal: EDM's times (Table 1, arXiv:2206.00364), cut off at the schedule's ends."""
+    """ln(sigma / alpha) is normal: EDM's times (Table 1, arXiv:2206.00364), cut off at the schedule's ends.
 
-    mean: float = -1.2
+    The paper's mean, -1.2, is for images of deviation 1/2. Latents have variance 1: their levels are twice as high, and
+    the mean is -1.2 + ln 2.
+    """
+
+    mean: float = -0.51
     std: float = 1.2
     kind: Literal["log_normal"] = "log_normal"
 
