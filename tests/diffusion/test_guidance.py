@@ -77,6 +77,7 @@ def test_a_dynamic_threshold_cuts_the_brightest_values_of_each_image():
     torch.testing.assert_close(got[1], (x0[1] / 2).clamp(-1, 1), rtol=0, atol=0.03)
     assert got.abs().max() == 1
     torch.testing.assert_close(dynamic_threshold(x0, least=8.0), x0 / 8)
+    assert torch.equal(dynamic_threshold(got), got), "once is enough"
 
 
 def test_guidance_is_affine_in_the_scale():

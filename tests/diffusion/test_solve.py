@@ -69,6 +69,15 @@ def test_one_image_is_found_exactly_in_any_number_of_steps(gaussian, images, sch
     torch.testing.assert_close(states[-1].x, torch.full_like(images, 0.7), rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("solver", [solver for solver in SOLVERS if solver != PLMS()])  # its trial needs a second step
+@pytest.mark.parametrize("schedule", [*SCHEDULES, PUBLISHED])
+def test_one_step_between_two_noisy_levels_is_exact_for_one_image(gaussian, images, schedule, solver):
+    grid = schedule.grid_at(torch.tensor([0.98, 0.3], dtype=torch.float64) * schedule.t_max, clean=False)
+    noise = (images - grid.alpha[0] * 0.7) / grid.sigma[0]
+    got = last(solve(gaussian(schedule, 0.7, 0.0), images, grid, solver)).x
+    torch.testing.assert_close(got, grid.alpha[1] * 0.7 + grid.sigma[1] * noise, rtol=0, atol=1e-12)
+
+
 @given(
     solver=some.sampled_from([*SOLVERS, *STOCHASTIC, PLMS(weights="variable_steps"), UniPC(order=1)]),
     schedule=some.sampled_from([*SCHEDULES, PUBLISHED]),

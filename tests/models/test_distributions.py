@@ -3,6 +3,8 @@ import math
 import pytest
 import scipy.stats
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as some
 from torch.distributions import Normal, kl_divergence
 
 from calotype.models.distributions import DiagonalGaussianDistribution, DiracDistribution, normal_kl
@@ -33,6 +35,18 @@ def test_nll_equals_scipy(shape: tuple[int, ...]) -> None:
     elements = -torch.from_numpy(scipy.stats.norm.logpdf(x.numpy(), p.mean.numpy(), p.std.numpy()))
     torch.testing.assert_close(p.nll(x), elements.flatten(1).sum(dim=1), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(p.nll(x, dims=(1,)), elements.sum(dim=1), rtol=1e-12, atol=1e-12)
+
+
+@given(shape=some.lists(some.integers(1, 4), min_size=2, max_size=5), seed=some.integers(0, 99), data=some.data())
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_any_shape_and_any_dimensions(shape: list[int], seed: int, data: some.DataObject) -> None:
+    shape[1] *= 2
+    p, q = draw(tuple(shape), seed), draw(tuple(shape), seed + 1)
+    assert p.kl().shape == p.nll(q.mean).shape == (shape[0],)
+    torch.testing.assert_close(p.kl(q), kl_divergence(Normal(p.mean, p.std), Normal(q.mean, q.std)).flatten(1).sum(1))
+    dims = data.draw(some.sets(some.integers(1, len(shape) - 1), min_size=1).map(tuple))
+    elements = -Normal(p.mean, p.std).log_prob(q.mean)
+    torch.testing.assert_close(p.nll(q.mean, dims=dims), elements.sum(dim=dims), rtol=1e-12, atol=1e-12)
 
 
 def test_kl_is_zero_only_between_equals_positive_and_not_symmetric() -> None:
