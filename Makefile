@@ -7,7 +7,7 @@ DEMO   ?= runs/demo
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format clean
+.PHONY: help setup demo test mutants check format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ demo: setup  ## the whole chain on the embedded faces, from raw images to a repo
 
 test: check  ## format, lint, types, layers, tests
 	$(BIN)/python -m pytest
+
+mutants: setup  ## break the code on purpose, in some 80 places, and see a test fail each time (some minutes)
+	$(BIN)/python scripts/mutants.py
 
 check: setup  ## everything but the tests
 	$(BIN)/ruff format --check .
