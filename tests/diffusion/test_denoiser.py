@@ -27,11 +27,22 @@ def test_the_network_computes_in_its_dtype_and_the_rest_in_float32(dtype):
     got = denoiser(*inputs)
     assert network.seen["x"].dtype == network.seen["vector"].dtype == dtype
     assert network.seen["label"].dtype == torch.int64
-    assert network.seen["t"].dtype == torch.float32
+    assert network.seen["t"].dtype == torch.promote_types(dtype, torch.float32)
     assert (
         got.x0.dtype == denoiser.output(*inputs).dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     )
     assert set(network.seen) == {"x", "t", "vector", "label"}
+
+
+def test_a_function_of_float64_images_is_told_the_exact_time():
+    told = []
+
+    def network(x, t):
+        told.append(t)
+        return x
+
+    Denoiser(network, Linear(), "eps")(torch.zeros(1, 1, 1, 1, dtype=torch.float64), torch.tensor(1 / 3).double())
+    assert told[0].dtype == torch.float64
 
 
 def test_times_are_one_for_all_or_one_for_each():

@@ -67,6 +67,13 @@ def test_answers_come_in_the_dtype_asked_but_from_float64(schedule, dtype):
         assert torch.equal(method(t), method(t.double()).to(dtype))
 
 
+@pytest.mark.parametrize("schedule", TABLES)
+def test_a_table_answers_for_its_indices_in_float64(schedule):
+    t = torch.arange(1000)
+    for method in (schedule.alpha, schedule.sigma, schedule.log_snr):
+        assert torch.equal(method(t), method(t.double()))
+
+
 def test_the_network_is_shown_indices_thousandths_and_logarithms():
     assert Linear().network_time(double(17.5)).item() == 17.5
     assert Flow().network_time(double(0.25)).item() == 250

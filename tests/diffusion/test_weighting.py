@@ -123,3 +123,25 @@ def test_the_bound_of_many_steps_is_that_of_continuous_time():
 def test_bad_settings_are_named(make, field):
     with pytest.raises(ValueError, match=field):
         make()
+
+
+@pytest.mark.parametrize("weighting", [MinSNRWeighting(), P2Weighting(), EDMWeighting()])
+def test_weights_are_finite_at_the_ends_of_time(weighting):
+    t = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    for prediction in ("v", "flow"):
+        ends = error_weights(weighting, prediction, t, Flow(), UNIFORM)
+        near = error_weights(weighting, prediction, t.lerp(t.new_tensor(0.5), 1e-9), Flow(), UNIFORM)
+        torch.testing.assert_close(ends, near, rtol=1e-8, atol=1e-7)
+
+
+def test_min_snr_is_gamma_for_a_clean_image_and_one_for_pure_noise():
+    for prediction, t, expected in ("x0", 0.0, 3.0), ("eps", 1.0, 1.0):
+        at = torch.tensor([t], dtype=torch.float64)
+        assert error_weights(MinSNRWeighting(gamma=3.0), prediction, at, Flow(), UNIFORM).item() == expected
+
+
+@pytest.mark.parametrize("weighting", [SimpleWeighting(), *WEIGHTINGS])
+def test_indices_are_times_like_any_other(weighting):
+    t = torch.tensor([3, 700])
+    integers, floats = (error_weights(weighting, "eps", each, Linear(), UNIFORM) for each in (t, t.double()))
+    assert torch.equal(integers, floats)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor
 
 from calotype.diffusion.conditioning import Conditioning
@@ -21,8 +21,8 @@ class Denoiser:
     """A network, the noise schedule it lives on and what it predicts.
 
     The network is called as ``network(x, t, *, context, context_mask, vector, label, concat)`` with the slots that are
-    filled alone; ``t`` is the schedule's ``network_time`` as float32 ``[b]``. It computes in its own dtype, everything
-    outside it is float32 at least.
+    filled alone; ``t`` is the schedule's ``network_time`` ``[b]``. It computes in its own dtype, that of ``x_t`` if it
+    has no weights; times and everything outside it are float32 at least.
 
     Raises:
         ValueError: eps is predicted on a schedule that ends in pure noise, where it says nothing about the image.
@@ -40,7 +40,7 @@ class Denoiser:
     def __call__(
         self,
         x_t: Float[Tensor, "b c h w"],
-        t: Float[Tensor, ""] | Float[Tensor, " b"],
+        t: Real[Tensor, ""] | Real[Tensor, " b"],
         conditioning: Conditioning = Conditioning(),  # noqa: B008 (frozen)
     ) -> Estimate:
         """Estimate the clean image and the noise in ``x_t`` at ``t``, one time for all images or one for each."""
@@ -50,7 +50,7 @@ class Denoiser:
     def output(
         self,
         x_t: Float[Tensor, "b c h w"],
-        t: Float[Tensor, ""] | Float[Tensor, " b"],
+        t: Real[Tensor, ""] | Real[Tensor, " b"],
         conditioning: Conditioning = Conditioning(),  # noqa: B008 (frozen)
     ) -> Float[Tensor, "b c h w"]:
         """Return the network's bare prediction, float32 at least: what training compares with its target.
@@ -62,7 +62,8 @@ class Denoiser:
             if len(value) != len(x_t):
                 raise ValueError(f"{name}: {len(value)} rows of conditioning for {len(x_t)} images; they must be equal")
         dtype = _network_dtype(self.network, x_t)
-        time = self.schedule.network_time(t.double()).to(x_t.device, torch.float32).expand(len(x_t))
+        precise = torch.promote_types(dtype, torch.float32)
+        time = self.schedule.network_time(t.double()).to(x_t.device, precise).expand(len(x_t))
         slots: dict[str, Any] = conditioning.to(x_t.device, dtype).slots()
         return _at_least_float32(self.network(x_t.to(dtype), time, **slots))
 

@@ -1,10 +1,11 @@
 """Importance sampling of times: what is remembered of their losses, and what follows from it."""
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64, Int, Real
 from torch import Tensor, nn
 
 from calotype.diffusion.schedule import NoiseSchedule
+from calotype.diffusion.schedule.base import in_type_of
 from calotype.diffusion.times import ImportanceTimes
 
 
@@ -32,11 +33,12 @@ class ImportanceSampler(nn.Module):
         inside = torch.rand(n, generator=generator, dtype=torch.float64)
         return schedule.training_time((bins + inside) / self.config.bins)
 
-    def weights(self, t: Float[Tensor, " b"], schedule: NoiseSchedule) -> Float[Tensor, " b"]:
+    def weights(self, t: Real[Tensor, " b"], schedule: NoiseSchedule) -> Float[Tensor, " b"]:
         """Return the factors that make losses at drawn times count as at uniform ones: 1 / (bins p)."""
-        return (1 / (self.config.bins * self.probabilities()))[self._bins(t, schedule)].to(t)
+        weights = (1 / (self.config.bins * self.probabilities()))[self._bins(t, schedule)]
+        return in_type_of(t, weights.to(t.device))
 
-    def record(self, t: Float[Tensor, " n"], losses: Float[Tensor, " n"], schedule: NoiseSchedule) -> None:
+    def record(self, t: Real[Tensor, " n"], losses: Float[Tensor, " n"], schedule: NoiseSchedule) -> None:
         """Remember the losses, before ``weights``, of a global batch; those that are not finite are left out."""
         remembered, known = self.get_buffer("losses"), self.get_buffer("known")
         for row, loss in zip(self._bins(t, schedule).tolist(), losses.tolist(), strict=True):

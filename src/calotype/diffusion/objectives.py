@@ -5,7 +5,7 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from pydantic import Field
 from torch import Tensor
 
@@ -103,7 +103,7 @@ class Objective(Config):
         output: Float[Tensor, "b c h w"],
         x0: Float[Tensor, "b c h w"],
         noise: Float[Tensor, "b c h w"],
-        t: Float[Tensor, " b"],
+        t: Real[Tensor, " b"],
         schedule: NoiseSchedule,
         logvar: Float[Tensor, " b"] | None = None,
     ) -> LossTerms:
@@ -138,7 +138,7 @@ class Objective(Config):
 def q_sample(
     x0: Float[Tensor, "b c h w"],
     noise: Float[Tensor, "b c h w"],
-    t: Float[Tensor, ""] | Float[Tensor, " b"],
+    t: Real[Tensor, ""] | Real[Tensor, " b"],
     schedule: NoiseSchedule,
 ) -> Float[Tensor, "b c h w"]:
     """Draw from q(x_t | x_0): alpha x_0 + sigma noise (Eq. 4, arXiv:2006.11239)."""

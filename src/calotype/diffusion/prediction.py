@@ -77,8 +77,18 @@ def target(
 
 def x0_error(prediction: Prediction, alpha: Float[Tensor, "*s"], sigma: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
     """Return by how much an error of the network's output enters x_0: sigma / |d|, since x_t is given."""
+    if prediction == "x0":
+        return torch.ones_like(sigma)
     p, q = _form(prediction, alpha, sigma)
     return sigma / (alpha * q - sigma * p).abs()
+
+
+def eps_error(prediction: Prediction, alpha: Float[Tensor, "*s"], sigma: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """Return by how much an error of the network's output enters eps: alpha / |d|."""
+    if prediction == "eps":
+        return torch.ones_like(alpha)
+    p, q = _form(prediction, alpha, sigma)
+    return alpha / (alpha * q - sigma * p).abs()
 
 
 def _form(prediction: Prediction, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:

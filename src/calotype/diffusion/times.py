@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Real
 from torch import Tensor
 
 from calotype.diffusion.schedule import NoiseSchedule
+from calotype.diffusion.schedule.base import in_type_of
 from calotype.utils.config import Config
 
 
@@ -18,14 +19,14 @@ class _Times(Config, ABC):
     def sample(self, n: int, generator: torch.Generator, schedule: NoiseSchedule) -> Float64[Tensor, " n"]:
         """Draw ``n`` times of the schedule on the generator's device."""
 
-    def log_snr_density(self, t: Float[Tensor, " b"], schedule: NoiseSchedule) -> Float[Tensor, " b"]:
+    def log_snr_density(self, t: Real[Tensor, " b"], schedule: NoiseSchedule) -> Float[Tensor, " b"]:
         """Return the density of log SNR where it is that of ``t``; a table's steps are taken for continuous."""
         with torch.enable_grad():
             time = t.detach().double().requires_grad_()
             u = schedule.training_position(time)
             slopes = (torch.autograd.grad(values.sum(), time)[0] for values in (u, schedule.log_snr(time)))
         du, dlog_snr = slopes
-        return (self._density(u.detach()) * du / -dlog_snr).to(t.dtype)
+        return in_type_of(t, self._density(u.detach()) * du / -dlog_snr)
 
     def _density(self, u: Float64[Tensor, " b"]) -> Float64[Tensor, " b"]:
         """Return the density of the position u in [0, 1), of which ``schedule.training_time`` makes a time."""
@@ -92,9 +93,9 @@ class LogNormalTimes(_NormalTimes):
         t = schedule.time(-2 * self._normal(n, generator))
         return schedule.training_time(schedule.training_position(t).clamp(0, 1))
 
-    def log_snr_density(self, t: Float[Tensor, " b"], schedule: NoiseSchedule) -> Float[Tensor, " b"]:
+    def log_snr_density(self, t: Real[Tensor, " b"], schedule: NoiseSchedule) -> Float[Tensor, " b"]:
         """Return the density of log SNR, inside the schedule's ends, where it is that of ``t``."""
-        return (self._normal_density(-schedule.log_snr(t.double()) / 2) / 2).to(t.dtype)
+        return in_type_of(t, self._normal_density(-schedule.log_snr(t.double()) / 2) / 2)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor
 
-from calotype.diffusion.prediction import Prediction, x0_error
+from calotype.diffusion.prediction import Prediction, eps_error, x0_error
 from calotype.diffusion.schedule import NoiseSchedule
 from calotype.diffusion.times import TimeSampling
 from calotype.utils.config import Config
@@ -74,29 +74,28 @@ Weighting = SimpleWeighting | MinSNRWeighting | P2Weighting | EDMWeighting | ELB
 def error_weights(
     weighting: Weighting,
     prediction: Prediction,
-    t: Float[Tensor, " b"],
+    t: Real[Tensor, " b"],
     schedule: NoiseSchedule,
     times: TimeSampling,
 ) -> Float[Tensor, " b"]:
     """Return the factor of the squared error of a network's output at ``t``, which ``times`` has drawn.
 
-    All but the simple one are defined by their factor for x_0: the square of what an error of the output does to x_0
-    makes it that of the output, so that a weighting means the same for every prediction.
+    All but the simple one weigh what an error of the output does to x_0 and eps, so that they mean the same for every
+    prediction. Squared, the two are SNR apart: written with both, weights are finite at both ends of a flow.
     """
     alpha, sigma = schedule.alpha(t), schedule.sigma(t)
-    snr = (alpha / sigma).square()
+    of_x0, of_eps = (error(prediction, alpha, sigma).square() for error in (x0_error, eps_error))
     match weighting:
         case SimpleWeighting():
-            return torch.ones_like(t)
+            return torch.ones_like(alpha)
         case MinSNRWeighting(gamma=gamma):
-            of_x0 = snr.clamp(max=gamma)
+            return torch.minimum(of_eps, gamma * of_x0)
         case P2Weighting(k=k, gamma=gamma):
-            of_x0 = snr / (k + snr) ** gamma
+            return of_eps / (k + (alpha / sigma).square()) ** gamma
         case EDMWeighting(sigma_data=sigma_data):
-            of_x0 = snr + sigma_data**-2
+            return of_eps + of_x0 / sigma_data**2
         case ELBOWeighting():
-            of_x0 = snr / (2 * times.log_snr_density(t, schedule))
-    return of_x0 * x0_error(prediction, alpha, sigma).square()
+            return of_eps / (2 * times.log_snr_density(t, schedule))
 
 
 def _check_positive(**fields: float) -> None:

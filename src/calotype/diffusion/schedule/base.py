@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Real
 from torch import Tensor
 
 from calotype.diffusion.grid import Grid, Spacing
@@ -17,6 +17,7 @@ class NoiseSchedule(Config, ABC):
     """alpha and sigma over real times that grow towards noise, in the schedule's own units.
 
     Every method takes times of any floating type and shape, computes in float64 and answers in the type it was given.
+    What asks for ``Real`` times takes a table's indices as well, and answers in float64.
     """
 
     usual_spacing: ClassVar[Spacing] = "trailing"
@@ -57,20 +58,20 @@ class NoiseSchedule(Config, ABC):
     def training_position(self, t: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
         """Return the ``u`` of which ``training_time`` makes ``t``; differentiable, at times in between as well."""
 
-    def alpha(self, t: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    def alpha(self, t: Real[Tensor, "*s"]) -> Float[Tensor, "*s"]:
         """Return the factor of the image."""
-        return self._marginal(t.double())[0].to(t.dtype)
+        return in_type_of(t, self._marginal(t.double())[0])
 
-    def sigma(self, t: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    def sigma(self, t: Real[Tensor, "*s"]) -> Float[Tensor, "*s"]:
         """Return the factor of the noise."""
-        return self._marginal(t.double())[1].to(t.dtype)
+        return in_type_of(t, self._marginal(t.double())[1])
 
-    def log_snr(self, t: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    def log_snr(self, t: Real[Tensor, "*s"]) -> Float[Tensor, "*s"]:
         """Return log(alpha^2 / sigma^2), strictly decreasing in t."""
         alpha, sigma = self._marginal(t.double())
-        return (2 * (alpha.log() - sigma.log())).to(t.dtype)
+        return in_type_of(t, 2 * (alpha.log() - sigma.log()))
 
-    def marginal(self, t: Float[Tensor, "*b"], x: Float[Tensor, "n c h w"]) -> tuple[Tensor, Tensor]:
+    def marginal(self, t: Real[Tensor, "*b"], x: Float[Tensor, "n c h w"]) -> tuple[Tensor, Tensor]:
         """Return alpha and sigma ready to multiply ``x``: scalars for one time, ``[n, 1, 1, 1]`` for one per image."""
         alpha, sigma = self._marginal(t.double())
         if t.ndim == 0:
@@ -139,3 +140,8 @@ class NoiseSchedule(Config, ABC):
 
     def _reference_times(self, steps: int, spacing: Spacing) -> Float64[Tensor, " n"]:  # noqa: ARG002
         raise ValueError(f"spacing {spacing!r} needs a schedule with a table; take 'trailing'")
+
+
+def in_type_of(t: Real[Tensor, "*s"], value: Float64[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """Return ``value`` in the type of the times it belongs to; integers have none to give."""
+    return value.to(t.dtype) if t.is_floating_point() else value
