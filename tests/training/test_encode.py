@@ -114,7 +114,7 @@ def test_key_without_averaged_weights(artifact: Artifact) -> None:
     images = loader()
     plain = digest(
         artifact.folder / "autoencoder.safetensors",
-        "{'size': 16, 'crop': 'centre', 'flip': False}",
+        "{'size': 16, 'more_sizes': [], 'crop': 'centre', 'flip': False}",
         images.images.fingerprint,
     )
     assert store_key(artifact, images) == plain
