@@ -57,6 +57,7 @@ def summary(found: Found, seconds: float, protocol: str) -> dict[str, Any]:
         "what": "KID-EffLite0 of samples against the training images; lower is better; 95 % intervals over seeds",
         "data": "emoji:faces, 386 training images, latents of the embedded autoencoder (16x16x4)",
         "network": f"that of `modern` with {SHAPE.channels} channels and 1 layer of text, {SHAPE.text_channels} wide",
+        "top": f"`{TOP}` is `modern` but for batch 32 and a warm-up of 1,600 images (64 and 6,400): runs are short",
         "budget": f"{seconds:g} CPU seconds of one thread per run, as timed before; samples follow from it",
         "samples": protocol,
         "machine": f"{platform.processor() or platform.machine()}, one thread, bf16 where the CPU has it",
