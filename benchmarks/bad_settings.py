@@ -196,7 +196,7 @@ def draw(found: dict[str, Any], through: dict[str, str], path: Path) -> None:
     figure, axes = pyplot.subplots(2, 3, figsize=(11, 5.8), sharex=True, sharey=True, constrained_layout=True)
     for axis in axes.flat[len(through) :]:
         axis.set_visible(False)
-    axes.flat[0].set_ylim(5, 26)
+    axes.flat[0].set_ylim(5, 27)
     healthy = found["ours/healthy"]["psnr"]
     for axis, (name, title) in zip(axes.flat, through.items(), strict=False):
         axis.axhspan(healthy - 1, healthy + 1, color=COLOURS["ours"], alpha=0.12, linewidth=0)
