@@ -40,7 +40,7 @@ def optimiser(**changes: Any) -> Callable[[Method], Method]:
 
 
 def edm(method: Method) -> Method:
-    return replace(objective(prediction="v", times=LogNormalTimes(mean=-1.2))(method), schedule=EDM())
+    return replace(objective(prediction="v", times=LogNormalTimes())(method), schedule=EDM())
 
 
 STEADY = optimiser(betas=(0.9, 0.95), weight_decay=0.0, warmup_samples=1_600, decay_from=0.6, clip=1.0)

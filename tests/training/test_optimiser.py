@@ -15,6 +15,11 @@ def test_rate_warms_up_holds_and_falls_to_zero() -> None:
     assert rates[1000] == 0
 
 
+def test_a_short_run_warms_up_for_a_tenth_of_it() -> None:
+    config = OptimiserConfig(learning_rate=0.5, warmup_samples=6_400, decay_from=1.0)
+    assert [config.rate(seen, 1_000) for seen in (0, 49, 99, 500)] == pytest.approx([0.005, 0.25, 0.5, 0.5])
+
+
 def test_rate_without_decay_or_warm_up() -> None:
     constant = OptimiserConfig(learning_rate=0.5, warmup_samples=0, decay_from=1.0)
     assert {constant.rate(seen, 100) for seen in range(100)} == {0.5}

@@ -11,6 +11,9 @@ from calotype.training.learning_rate import LearningRateSchedule
 from calotype.utils import distributed
 from calotype.utils.config import Config
 
+LONGEST_WARMUP = 0.1
+"""The most of a run that its warm-up may take."""
+
 
 class NonFiniteError(ArithmeticError):
     """A loss or gradient is NaN or infinite. Raised before any weight, average or optimiser state has changed."""
@@ -20,7 +23,7 @@ class NonFiniteError(ArithmeticError):
 class OptimiserConfig(Config):
     """AdamW with warm-up over ``warmup_samples``, a constant rate, then a linear decay to 0 from ``decay_from`` on.
 
-    ``decay_from`` is a share of the run (1: never). A ``schedule`` in samples, which knows nothing of the run's length,
+    The warm-up is over after a tenth of the run at the latest. ``decay_from`` is a share of the run (1: never). A ``schedule`` in samples, which knows nothing of the run's length,
     takes the place of both. ``clip`` is the largest gradient norm (0: off).
     """
 
@@ -49,7 +52,8 @@ class OptimiserConfig(Config):
         """Return the learning rate of the step that starts after ``seen`` of ``total`` samples."""
         if self.schedule is not None:
             return self.learning_rate * self.schedule.multiplier(seen)
-        warm = min(1.0, (seen + 1) / self.warmup_samples) if self.warmup_samples else 1.0
+        warmup = min(self.warmup_samples, LONGEST_WARMUP * total)
+        warm = min(1.0, (seen + 1) / warmup) if warmup else 1.0
         left = (total - seen) / max(total * (1 - self.decay_from), 1)
         return self.learning_rate * warm * min(1.0, max(left, 0.0))
 
