@@ -23,8 +23,9 @@ class NonFiniteError(ArithmeticError):
 class OptimiserConfig(Config):
     """AdamW with warm-up over ``warmup_samples``, a constant rate, then a linear decay to 0 from ``decay_from`` on.
 
-    The warm-up is over after a tenth of the run at the latest. ``decay_from`` is a share of the run (1: never). A ``schedule`` in samples, which knows nothing of the run's length,
-    takes the place of both. ``clip`` is the largest gradient norm (0: off).
+    The warm-up is over after a tenth of the run at the latest. ``decay_from`` is a share of the run (1: never). A
+    ``schedule`` in samples, which knows nothing of the run's length, takes the place of both. ``clip`` is the largest
+    gradient norm (0: off).
     """
 
     learning_rate: float = 1e-4
