@@ -28,7 +28,7 @@ _PNG_EXIF = {"exif", "Raw profile type exif", "XML:com.adobe.xmp"}
 
 def inspect_picture(path: Path | str, max_pixels: int) -> ImageInfo:
     """Describe a picture from its header."""
-    with _opened(path, max_pixels) as image:
+    with opened(path, max_pixels) as image:
         return _header(image)
 
 
@@ -42,9 +42,9 @@ def load_picture(path: Path | str, background: tuple[int, int, int], max_pixels:
         ImageError: larger than ``max_pixels``, or a TIFF of which Pillow knows half.
         Exception: whatever Pillow finds wrong with the file; for ``decoding`` to name.
     """
-    with _opened(path, max_pixels) as image:
+    with opened(path, max_pixels) as image:
         info = _header(image)
-        halved = _raw_mode(image)
+        halved = raw_mode(image)
         image.load()
         # Again, as the EXIF of a PNG may follow its pixels, and Pillow has turned a TIFF and says so.
         orientation = _orientation(image)
@@ -63,8 +63,8 @@ def load_picture(path: Path | str, background: tuple[int, int, int], max_pixels:
 
 
 @contextlib.contextmanager
-def _opened(path: Path | str, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
-    """Open ``path`` and refuse it by its header."""
+def opened(path: Path | str, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
+    """Open ``path``, refused by its header where it is no picture, too large, or a TIFF of which Pillow knows half."""
     with contextlib.ExitStack() as stack:
         # By its name, Pillow would map an uncompressed file into memory, and garble TIFFs that lie on their side.
         file = stack.enter_context(Path(path).open("rb"))
@@ -75,21 +75,21 @@ def _opened(path: Path | str, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
                 raise ImageError(path, MISSING) from None
             raise
         check_extent(path, *image.size, max_pixels)
-        if image.mode in ("I", "F") or (image.format == "TIFF" and ";16" in _raw_mode(image) and image.mode == "RGB"):
+        if image.mode in ("I", "F") or (image.format == "TIFF" and ";16" in raw_mode(image) and image.mode == "RGB"):
             raise ImageError(path, MISSING)
         yield image
 
 
-def _raw_mode(image: ImageFile.ImageFile) -> str:
+def raw_mode(image: ImageFile.ImageFile) -> str:
     """Return how the pixels are stored, in Pillow's words."""
     arguments = image.tile[0].args if image.tile else ""
     return str(arguments[0] if isinstance(arguments, tuple) else arguments)
 
 
 def _header(image: ImageFile.ImageFile) -> ImageInfo:
-    raw_mode = _raw_mode(image)
-    grey = image.mode.startswith("I;16") or image.mode in ("1", "L", "LA") or raw_mode.startswith("LA")
-    dtype = "uint16" if image.mode.startswith("I;16") or ";16" in raw_mode else "uint8"
+    stored = raw_mode(image)
+    grey = image.mode.startswith("I;16") or image.mode in ("1", "L", "LA") or stored.startswith("LA")
+    dtype = "uint16" if image.mode.startswith("I;16") or ";16" in stored else "uint8"
     orientation = _orientation(image)
     sideways = orientation >= 5 and image.format != "TIFF"
     width, height = image.size[::-1] if sideways else image.size
@@ -138,7 +138,7 @@ def _wide(
     alpha is four bytes per pixel, as RGBA of 8 bits is: it is decoded as that, and put together.
     """
     grey = stored.startswith("LA")
-    with _opened(path, max_pixels) as again:
+    with opened(path, max_pixels) as again:
         again.tile = [again.tile[0]._replace(args="RGBA" if grey else stored.replace("16B", "16L"))]
         again.load()
         low = np.asarray(again)
