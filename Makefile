@@ -26,7 +26,7 @@ demo: setup  ## the whole chain on the embedded faces, from raw images to a repo
 	$(BIN)/calotype run emoji:faces --out $(DEMO) --minutes $(MINUTES)
 
 test: check  ## format, lint, types, layers, tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 mutants: setup  ## break the code on purpose, in some 80 places, and see a test fail each time (some minutes)
 	$(BIN)/python scripts/mutants.py

@@ -105,15 +105,17 @@ class LatentDiffusion:
             module.to(device)
         return self
 
-    def condition(self, count: int | None = None, **fields: Sequence[Any]) -> Conditioning:
+    def condition(self, count: int | None = None, *, size: Size | None = None, **fields: Sequence[Any]) -> Conditioning:
         """Embed one value per image and field; without fields (give ``count``) the null condition.
+
+        ``size`` is that of the images (the training size if None): that of nulls which are images.
 
         Raises:
             UserError: a field or value that this model does not know.
         """
         count = count if count is not None else len(next(iter(fields.values()), ()))
         with torch.no_grad():
-            return self.conditioner.embed(fields, count, self.device)
+            return self.conditioner.embed(fields, count, self.device, self._extent(size))
 
     def denoise(
         self,
@@ -121,9 +123,13 @@ class LatentDiffusion:
         guidance: CFG | None = None,
         negative: Mapping[str, Sequence[Any]] | None = None,
         weak: "LatentDiffusion | None" = None,
+        *,
+        size: Size | None = None,
         **fields: Sequence[Any],
     ) -> Denoise:
         """Return what a solver takes: the denoiser under these fields (one value per image) and guidance.
+
+        ``size`` is that of the images, as in ``condition``.
 
         Guidance leads away from the model's null condition, or from the fields ``negative`` (a caption of what is not
         wanted; for Stable Diffusion the embedding of an empty caption). It defaults to CFG of 3 where there are fields
@@ -135,16 +141,18 @@ class LatentDiffusion:
         Raises:
             UserError: a field that does not fit, or guidance of a model without a null condition.
         """
-        cond = self.condition(count, **fields)
+        cond = self.condition(count, size=size, **fields)
         if weak is not None:
-            return self._autoguided(count, cond, weak, guidance or CFG(AUTOGUIDANCE), negative, fields)
+            return self._autoguided(count, cond, weak, guidance or CFG(AUTOGUIDANCE), negative, fields, size)
         guidance = guidance or CFG(GUIDANCE if fields and (negative or self.conditioner.has_null) else 1.0)
         if guidance.off:
             return self.denoiser.bind(cond)
         if negative:
-            return guidance(self.denoiser, cond, self.condition(count, **negative))
+            return guidance(self.denoiser, cond, self.condition(count, size=size, **negative))
         with torch.no_grad():
-            return guidance(self.denoiser, cond, self.conditioner.embed_null(fields, count, self.device))
+            return guidance(
+                self.denoiser, cond, self.conditioner.embed_null(fields, count, self.device, self._extent(size))
+            )
 
     def _autoguided(
         self,
@@ -154,6 +162,7 @@ class LatentDiffusion:
         guidance: CFG,
         negative: Mapping[str, Sequence[Any]] | None,
         fields: Mapping[str, Sequence[Any]],
+        size: Size | None,
     ) -> Denoise:
         ours, theirs = self.autoencoder, weak.autoencoder
         same = all(torch.equal(getattr(ours, name), getattr(theirs, name)) for name in ("latent_shift", "latent_scale"))
@@ -162,7 +171,7 @@ class LatentDiffusion:
         if negative or guidance.rescale:
             raise UserError("weak takes the place of the null condition: leave negative and rescale out")
         lead = Autoguidance(guidance.scale, interval=guidance.interval)
-        return lead(self.denoiser.bind(cond), weak.denoiser.bind(weak.condition(count, **fields)))
+        return lead(self.denoiser.bind(cond), weak.denoiser.bind(weak.condition(count, size=size, **fields)))
 
     def unknown_words(self, caption: str) -> list[str]:
         """Return the words of a caption that this model has no token for; it leaves them out."""
@@ -182,6 +191,9 @@ class LatentDiffusion:
             raise UserError(f"size must be a multiple of {multiple}, not {size_text(size)}")
         factor = self.autoencoder.factor
         return self.autoencoder.latent_channels, height // factor, width // factor
+
+    def _extent(self, size: Size | None) -> tuple[int, int]:
+        return height_width(self.first_stage.size if size is None else size)
 
     def noise(self, seeds: Iterable[int], size: Size | None = None) -> Float[Tensor, "b c h w"]:
         """Return the noise that sampling starts from; image i depends on seed i alone."""
@@ -249,7 +261,8 @@ class LatentDiffusion:
                 given, away = (
                     {name: values[rows] for name, values in each.items()} for each in (fields, negative or {})
                 )
-                denoise = self.denoise(len(own), guidance and guidance.rows(rows), away, weak, **given)
+                extent = x.shape[2] * self.autoencoder.factor, x.shape[3] * self.autoencoder.factor
+                denoise = self.denoise(len(own), guidance and guidance.rows(rows), away, weak, size=extent, **given)
                 for state in solve(denoise, x, grid, solver, noise=NoiseSource(own)):
                     x = state.x
                     bar.advance(len(own))

@@ -34,7 +34,7 @@ def test_dropped_and_missing_are_the_null_class() -> None:
 def test_what_is_no_class_is_refused(value: Any) -> None:
     embedder = CONFIG.build()
     assert not embedder.takes(value)
-    with pytest.raises(UserError, match=r"^class '.*' is unknown; give a number from 0 to 4$"):
+    with pytest.raises(UserError, match=r"^class '.*' is unknown. Give 0 to 4$"):
         embedder.prepare([0, value])
 
 
@@ -62,3 +62,14 @@ def test_a_configuration_that_cannot_be_built_is_refused(change: dict[str, Any],
     assert from_dict(ClassEmbedderConfig, to_dict(CONFIG)) == CONFIG
     with pytest.raises(UserError, match=rf"^config: .*{field}"):
         from_dict(ClassEmbedderConfig, {**to_dict(CONFIG), **change})
+
+
+def test_classes_may_have_names() -> None:
+    embedder = replace(CONFIG, classes=("3d", "flat", "noto", "2", "")).build()
+    assert embedder.prepare(["flat", 2, None, "3d"]).tolist() == [1, 3, 4, 0]
+    assert embedder.takes("noto")
+    assert not embedder.takes("twemoji")
+    with pytest.raises(UserError, match=r"^class 'flad' is unknown. Did you mean 'flat'\?$"):
+        embedder.prepare(["flad"])
+    with pytest.raises(ValueError, match="classes must name each class once"):
+        replace(CONFIG, classes=("a", "a"))

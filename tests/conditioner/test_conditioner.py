@@ -1,4 +1,6 @@
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -7,12 +9,16 @@ from calotype.conditioner import (
     ClassEmbedderConfig,
     Conditioner,
     ConditionerConfig,
+    Embedder,
     EncodedImageConfig,
+    FieldConfig,
     LabelEmbedderConfig,
     PassThroughConfig,
     SpatialRescalerConfig,
     TextEmbedderConfig,
+    Widths,
 )
+from calotype.diffusion.conditioning import Conditioning
 from calotype.models.autoencoder import IdentityAutoencoderConfig
 from calotype.utils.config import from_dict, to_dict
 from calotype.utils.errors import UserError
@@ -92,13 +98,100 @@ def test_the_null_of_guidance_is_that_of_missing_fields(randomised) -> None:
 
 
 def test_without_a_null_there_is_no_guidance() -> None:
-    conditioner = ConditionerConfig(embedders=(ClassEmbedderConfig(channels=12), CAPTION)).build()
+    conditioner = ConditionerConfig(embedders=(ClassEmbedderConfig(channels=12),)).build()
     assert not conditioner.has_null
-    assert conditioner.embed({"class": [3]}, 1, CPU).context.shape == (1, 5, 12)
+    assert conditioner.embed({"class": [3]}, 1, CPU).context.shape == (1, 1, 12)
     with pytest.raises(UserError, match=r"^this model was trained without a null for 'class': guidance must be 1$"):
         conditioner.embed_null({"class": [3]}, 1, CPU)
     with pytest.raises(UserError, match=r"^class: this model needs a value for every image$"):
-        conditioner.embed({"caption": ["red"]}, 1, CPU)
+        conditioner.embed({}, 1, CPU)
+
+
+def test_guidance_keeps_the_conditions_that_have_no_null(randomised) -> None:
+    embedders = ClassEmbedderConfig(channels=12), replace(CAPTION, dropout=0.0)
+    conditioner = randomised(ConditionerConfig(embedders=embedders).build())
+    assert conditioner.has_null
+    condition = conditioner.embed({"class": [3], "caption": ["red apple"]}, 1, CPU)
+    null = conditioner.embed_null({"class": [3], "caption": ["red apple"]}, 1, CPU)
+    assert torch.equal(null.context[:, 0], condition.context[:, 0]), "the class is kept"
+    assert not torch.equal(null.context[:, 1:], condition.context[:, 1:]), "the caption is not"
+
+
+def test_images_have_a_null_of_the_size_that_is_asked_for() -> None:
+    low = PassThroughConfig(field="low", slot="concat", channels=2)
+    maps = SpatialRescalerConfig(in_channels=4, stages=0)
+    conditioner = ConditionerConfig(embedders=(low, maps, EncodedImageConfig())).build()
+    conditioner.attach(IdentityAutoencoderConfig().build())
+    nulls = [conditioner.embed({}, 1, CPU, (4, 8)), conditioner.embed_null({}, 1, CPU, (4, 8))]
+    assert nulls[0].concat.shape == (1, 2 + 4 + 4, 4, 8)
+    assert torch.equal(nulls[0].concat, nulls[1].concat)
+    given = {"low": [torch.randn(2, 4, 8), None], "segmentation": [None, torch.ones(4, 8).long()]}
+    mixed = conditioner.embed(given, 2, CPU, (4, 8)).concat
+    assert torch.equal(mixed[0, 2:6], nulls[0].concat[0, 2:6])
+    assert torch.equal(mixed[1, :2], nulls[0].concat[0, :2])
+
+
+def test_widths_are_what_the_slots_hold() -> None:
+    embedders = (
+        CAPTION,
+        CLASS,
+        PassThroughConfig(field="low", slot="concat", channels=2),
+        PassThroughConfig(field="palette", slot="vector", channels=5),
+        EncodedImageConfig(),
+    )
+    config = ConditionerConfig(embedders=embedders)
+    widths, conditioner = config.widths(3), config.build()
+    conditioner.attach(IdentityAutoencoderConfig().build())
+    slots = conditioner.embed({}, 2, CPU, (4, 4)).slots()
+    assert widths == (slots["context"].shape[2], slots["vector"].shape[1], slots["concat"].shape[1], 3)
+    assert ConditionerConfig().widths(3) == (0, 0, 0, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrightnessConfig(FieldConfig):
+    kind: Literal["brightness"] = "brightness"
+    field: str = "brightness"
+    dropout: float = 0.1
+
+    def widths(self, latent_channels: int) -> Widths:
+        return Widths(vector=1)
+
+    def build(self) -> "Brightness":
+        return Brightness(self)
+
+
+class Brightness(Embedder):
+    def __init__(self, config: BrightnessConfig) -> None:
+        super().__init__()
+        self.config, self.field, self.dropout = config, config.field, config.dropout
+
+    def takes(self, value: Any) -> bool:
+        return isinstance(value, float)
+
+    def prepare(self, values: Sequence[Any], size: tuple[int, int] | None = None) -> torch.Tensor:
+        return torch.tensor([[0.0 if value is None else value] for value in values])
+
+    def null(self, count: int, size: tuple[int, int] | None = None) -> torch.Tensor:
+        return torch.zeros(count, 1)
+
+    def forward(self, inputs: torch.Tensor, drop: torch.Tensor | None = None) -> Conditioning:
+        return Conditioning(vector=inputs if drop is None else torch.where(drop[:, None], 0.0, inputs))
+
+
+def test_an_embedder_of_ones_own_is_one_configuration_and_one_module() -> None:
+    config = ConditionerConfig(embedders=(BrightnessConfig(), CLASS))
+    assert from_dict(ConditionerConfig, to_dict(config)) == config
+    conditioning = config.build().embed({"brightness": [0.5, None], "class": ["dog", "cat"]}, 2, CPU)
+    assert conditioning.vector.tolist() == [[0.5], [0.0]]
+
+
+def test_a_kind_has_one_configuration() -> None:
+    with pytest.raises(TypeError, match="the kind 'text' is that of TextEmbedderConfig; choose another"):
+        type("Mine", (FieldConfig,), {"kind": "text"})
+    with pytest.raises(TypeError, match="Mine needs a kind"):
+        type("Mine", (FieldConfig,), {})
+    with pytest.raises(UserError, match=r"'tex' .*'text'"):
+        from_dict(ConditionerConfig, {"embedders": [{"kind": "tex", "field": "caption"}]})
 
 
 def test_rows_and_fields_are_dropped_apart(randomised) -> None:

@@ -1,7 +1,7 @@
 """From the fields of the data (caption, class, image) to what the network is conditioned on."""
 
-from calotype.conditioner.conditioner import Conditioner, ConditionerConfig, EmbedderConfig
-from calotype.conditioner.embedders.base import Embedder
+from calotype.conditioner.conditioner import Conditioner, ConditionerConfig
+from calotype.conditioner.embedders.base import Embedder, EmbedderConfig, FieldConfig, Widths
 from calotype.conditioner.embedders.bert import BERTEmbedder, BERTEmbedderConfig, TokensConfig
 from calotype.conditioner.embedders.class_token import ClassEmbedder, ClassEmbedderConfig
 from calotype.conditioner.embedders.encoded_image import EncodedImage, EncodedImageConfig
@@ -26,6 +26,7 @@ __all__ = [
     "EmbedderConfig",
     "EncodedImage",
     "EncodedImageConfig",
+    "FieldConfig",
     "LabelEmbedder",
     "LabelEmbedderConfig",
     "Layout",
@@ -40,6 +41,7 @@ __all__ = [
     "TextEmbedderConfig",
     "TokenIdsConfig",
     "TokensConfig",
+    "Widths",
     "WordPieceConfig",
     "WordPieceTokens",
     "WordTokenizer",

@@ -3,37 +3,28 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from jaxtyping import Bool
-from pydantic import Field
 from torch import Tensor, nn
 
-from calotype.conditioner.embedders.base import Embedder
-from calotype.conditioner.embedders.bert import BERTEmbedderConfig
-from calotype.conditioner.embedders.class_token import ClassEmbedderConfig
-from calotype.conditioner.embedders.encoded_image import EncodedImageConfig
+from calotype.conditioner.embedders import (  # noqa: F401 (their kinds are known once they are imported)
+    bert,
+    class_token,
+    encoded_image,
+    pass_through,
+    spatial_rescaler,
+    text,
+)
+from calotype.conditioner.embedders.base import Embedder, EmbedderConfig, Widths
 from calotype.conditioner.embedders.label import LabelEmbedderConfig
-from calotype.conditioner.embedders.pass_through import PassThroughConfig
-from calotype.conditioner.embedders.spatial_rescaler import SpatialRescalerConfig
-from calotype.conditioner.embedders.text import TextEmbedderConfig
 from calotype.diffusion.conditioning import Conditioning
 from calotype.models.autoencoder import Autoencoder
 from calotype.utils.config import Config
 from calotype.utils.errors import UserError, nearest
 from calotype.utils.seeds import seed_of
 
-EmbedderConfig = Annotated[
-    TextEmbedderConfig
-    | LabelEmbedderConfig
-    | ClassEmbedderConfig
-    | BERTEmbedderConfig
-    | SpatialRescalerConfig
-    | PassThroughConfig
-    | EncodedImageConfig,
-    Field(discriminator="kind"),
-]
 Fields = Mapping[str, Any]
 """One value per image for each field, by its name: a list, or a tensor or array with one row per image."""
 
@@ -54,6 +45,16 @@ class ConditionerConfig(Config):
             raise ValueError("embedders: at most one may be of kind 'label'")
         if len(widths := {width for embedder in self.embedders if (width := embedder.context_channels)}) > 1:
             raise ValueError(f"embedders: those that make tokens must have the same channels, not {sorted(widths)}")
+
+    def widths(self, latent_channels: int) -> Widths:
+        """Return what a network for latents of this width must take: tokens of one width, vectors and images joined."""
+        each = [embedder.widths(latent_channels) for embedder in self.embedders]
+        return Widths(
+            context=max((widths.context for widths in each), default=0),
+            vector=sum(widths.vector for widths in each),
+            concat=sum(widths.concat for widths in each),
+            classes=max((widths.classes for widths in each), default=0),
+        )
 
     def build(self) -> "Conditioner":
         """Make the conditioner with fresh weights."""
@@ -78,8 +79,8 @@ class Conditioner(nn.Module):
 
     @property
     def has_null(self) -> bool:
-        """Whether every embedder knows a null, without which there is no guidance."""
-        return all(embedder.has_null for _, embedder in self._items())
+        """Whether an embedder knows a null, without which there is no guidance."""
+        return any(embedder.has_null for _, embedder in self._items())
 
     def attach(self, autoencoder: Autoencoder) -> None:
         """Hand the model's autoencoder to the embedders that see images through it; it does not become a part."""
@@ -94,18 +95,26 @@ class Conditioner(nn.Module):
             if name in fields
         }
 
-    def prepare(self, fields: Fields, count: int) -> dict[str, Tensor]:
+    def prepare(self, fields: Fields, count: int, size: tuple[int, int] | None = None) -> dict[str, Tensor]:
         """Map field values (one per image; a missing field is null everywhere) to tensors on the CPU.
+
+        ``size`` is the (height, width) of the images, without which there is no null for fields that are images.
 
         Raises:
             UserError: a value that its embedder cannot take, or a missing one where there is no null.
         """
         return {
-            name: embedder.prepare(list(fields[name])) if name in fields else embedder.null(count)
+            name: embedder.prepare(list(fields[name]), size) if name in fields else embedder.null(count, size)
             for name, embedder in self._items()
         }
 
-    def prepare_training(self, fields: Fields, count: int, key: Sequence[tuple[int | str, ...]]) -> dict[str, Tensor]:
+    def prepare_training(
+        self,
+        fields: Fields,
+        count: int,
+        key: Sequence[tuple[int | str, ...]],
+        size: tuple[int, int] | None = None,
+    ) -> dict[str, Tensor]:
         """Like ``prepare``, after varying every value by a generator that depends on the image's ``key`` alone."""
         varied: dict[str, list[Any]] = {}
         for name, embedder in self._items():
@@ -113,7 +122,7 @@ class Conditioner(nn.Module):
             others = [{other: fields[other][row] for other in fields} for row in range(count)]
             randoms = [Random(seed_of(name, *row_key)) for row_key in key]
             varied[name] = [embedder.augment(*row) for row in zip(values, others, randoms, strict=True)]
-        return self.prepare(varied, count)
+        return self.prepare(varied, count, size)
 
     def forward(
         self, inputs: Mapping[str, Tensor], drop: Mapping[str, Bool[Tensor, " b"]] | None = None
@@ -126,34 +135,42 @@ class Conditioner(nn.Module):
         """Turn one uniform draw per field and image into the rows to drop, by each embedder's ``dropout``."""
         return {name: uniform[name] < embedder.dropout for name, embedder in self._items()}
 
-    def embed(self, fields: Fields, count: int, device: torch.device) -> Conditioning:
+    def embed(
+        self, fields: Fields, count: int, device: torch.device, size: tuple[int, int] | None = None
+    ) -> Conditioning:
         """Prepare and embed in one call, on ``device``.
 
         Raises:
             UserError: a field that this model does not know, or one with another number of values than ``count``; or
                 as ``prepare``.
         """
-        return self(self._inputs(fields, count, device))
+        return self(self._inputs(fields, count, device, size))
 
-    def embed_null(self, fields: Fields, count: int, device: torch.device) -> Conditioning:
-        """Return what guidance compares ``embed`` with: the null everywhere, images of the size of those in ``fields``.
+    def embed_null(
+        self, fields: Fields, count: int, device: torch.device, size: tuple[int, int] | None = None
+    ) -> Conditioning:
+        """Return what guidance compares ``embed`` with: the null of every embedder that has one.
+
+        Those without keep their condition, and images have the size of those in ``fields``.
 
         Raises:
-            UserError: an embedder has no null; or as ``embed``.
+            UserError: no embedder has a null; or as ``embed``.
         """
-        if lacking := [name for name, embedder in self._items() if not embedder.has_null]:
-            raise UserError(f"this model was trained without a null for {lacking[0]!r}: guidance must be 1")
+        if self.fields and not self.has_null:
+            raise UserError(f"this model was trained without a null for {self.fields[0]!r}: guidance must be 1")
         every = torch.ones(count, dtype=torch.bool, device=device)
-        return self(self._inputs(fields, count, device), dict.fromkeys(self.fields, every))
+        return self(self._inputs(fields, count, device, size), dict.fromkeys(self.fields, every))
 
-    def _inputs(self, fields: Fields, count: int, device: torch.device) -> dict[str, Tensor]:
+    def _inputs(
+        self, fields: Fields, count: int, device: torch.device, size: tuple[int, int] | None
+    ) -> dict[str, Tensor]:
         for name, values in fields.items():
             if name not in self.embedders:
                 known = ", ".join(self.fields) or "none: it is unconditional"
                 raise UserError(f"this model takes no {name!r} (it takes {known}).{nearest(name, self.fields)}")
             if len(values) != count:
                 raise UserError(f"{name}: {len(values)} values for {count} images")
-        return {name: tensor.to(device) for name, tensor in self.prepare(fields, count).items()}
+        return {name: tensor.to(device) for name, tensor in self.prepare(fields, count, size).items()}
 
     def _items(self) -> list[tuple[str, Embedder]]:
         return list(self.embedders.items())  # type: ignore[arg-type]

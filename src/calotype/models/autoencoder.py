@@ -26,9 +26,9 @@ class Autoencoder(nn.Module, ABC):
     latent_shift: Tensor
     latent_scale: Tensor
 
-    def __init__(self, latent_channels: int) -> None:
+    def __init__(self, latent_channels: int, image_channels: int = 3) -> None:
         super().__init__()
-        self.latent_channels = latent_channels
+        self.latent_channels, self.image_channels = latent_channels, image_channels
         self.register_buffer("latent_shift", torch.zeros(latent_channels), persistent=False)
         self.register_buffer("latent_scale", torch.ones(latent_channels), persistent=False)
 
@@ -140,7 +140,7 @@ class ConvolutionalAutoencoder(Autoencoder):
     """
 
     def __init__(self, config: ConvolutionalAutoencoderConfig, *, parameters_per_latent: int) -> None:
-        super().__init__(config.latent_channels)
+        super().__init__(config.latent_channels, config.image_channels)
         self.config = config
         z_channels = config.z_channels or config.latent_channels
         encoded = parameters_per_latent * z_channels
@@ -237,7 +237,7 @@ class IdentityAutoencoder(Autoencoder):
     """Pass pixels through; its posterior is a point mass."""
 
     def __init__(self, config: IdentityAutoencoderConfig) -> None:
-        super().__init__(config.image_channels)
+        super().__init__(config.image_channels, config.image_channels)
         self.config = config
 
     def encode(self, images: Float[Tensor, "b c h w"]) -> DiracDistribution:

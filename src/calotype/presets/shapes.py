@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-from calotype.conditioner import ConditionerConfig, LabelEmbedderConfig, TextEmbedderConfig
+from calotype.conditioner import ConditionerConfig
 from calotype.models import NetworkConfig
 from calotype.models.dit import DiTConfig
 from calotype.models.unet import UNetConfig
@@ -36,10 +36,8 @@ class UNetShape(Shape):
 
     def network(self, latent_channels: int, conditioner: ConditionerConfig) -> UNetConfig:
         """Return the network for latents of this width, under these conditions; a context brings transformers."""
-        slots = _slots(conditioner)
+        slots = _slots(conditioner, latent_channels)
         return UNetConfig(
-            in_channels=latent_channels,
-            out_channels=latent_channels,
             channels=self.channels,
             channel_multipliers=self.channel_multipliers,
             num_res_blocks=self.num_res_blocks,
@@ -47,7 +45,7 @@ class UNetShape(Shape):
             head_channels=self.head_channels,
             space_to_depth=self.space_to_depth,
             scale_shift_norm=self.scale_shift_norm,
-            transformer_depth=1 if "context_channels" in slots else 0,
+            transformer_depth=0 if slots["context_channels"] is None else 1,
             **slots,
         )
 
@@ -64,22 +62,21 @@ class DiTShape(Shape):
     def network(self, latent_channels: int, conditioner: ConditionerConfig) -> DiTConfig:
         """Return the network for latents of this width, under these conditions."""
         return DiTConfig(
-            in_channels=latent_channels,
-            out_channels=latent_channels,
             channels=self.channels,
             depth=self.depth,
             head_channels=self.head_channels,
             patch_size=self.patch_size,
-            **_slots(conditioner),
+            **_slots(conditioner, latent_channels),
         )
 
 
-def _slots(conditioner: ConditionerConfig) -> dict[str, Any]:
-    slots: dict[str, Any] = {}
-    for embedder in conditioner.embedders:
-        if isinstance(embedder, TextEmbedderConfig):
-            slots["context_channels"] = embedder.channels
-            slots |= {"vector_channels": embedder.channels} if embedder.pooled else {}
-        elif isinstance(embedder, LabelEmbedderConfig):
-            slots["num_classes"] = len(embedder.classes) + 1
-    return slots
+def _slots(conditioner: ConditionerConfig, latent_channels: int) -> dict[str, Any]:
+    """Return what of a network's configuration follows from latents and conditions."""
+    widths = conditioner.widths(latent_channels)
+    return {
+        "in_channels": latent_channels + widths.concat,
+        "out_channels": latent_channels,
+        "context_channels": widths.context or None,
+        "vector_channels": widths.vector or None,
+        "num_classes": widths.classes or None,
+    }

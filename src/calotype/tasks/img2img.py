@@ -61,7 +61,7 @@ def img2img(
             x = add_noise(latents, noise, grid, start, noise_at) if start > 0 or noise_at != "start" else noise
             where = None if known is None else wholly_known(known[rows].to(latents), model.autoencoder.factor)
             constrain = None if where is None else known_region(latents, where, noise)
-            denoise = model.denoise(len(own), guidance and guidance.rows(rows), **given)
+            denoise = model.denoise(len(own), guidance and guidance.rows(rows), size=size, **given)
             for state in solve(denoise, x, grid.tail(start), solver, NoiseSource(own), constrain):
                 x = state.x
                 bar.advance(len(own))

@@ -47,7 +47,7 @@ def invert(
         rows = slice(first, first + batch_size)
         own = {name: values[rows] for name, values in fields.items()}
         latents = model.encode(images[rows])
-        denoise = model.denoise(len(latents), guidance or CFG(1.0), **own)
+        denoise = model.denoise(len(latents), guidance or CFG(1.0), size=(images.shape[2], images.shape[3]), **own)
         *_, last = solve(denoise, latents, grid, solver)
         results.append(last.x.cpu())
     return torch.cat(results)

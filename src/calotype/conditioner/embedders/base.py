@@ -2,28 +2,63 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import lru_cache
 from random import Random
-from typing import Any
+from typing import Annotated, Any, ClassVar, NamedTuple, Union
 
 from jaxtyping import Bool
+from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter
 from torch import Tensor, nn
 
 from calotype.diffusion.conditioning import Conditioning
 from calotype.models.autoencoder import Autoencoder
-from calotype.utils.config import Config
+from calotype.utils.config import Config, to_dict
 from calotype.utils.errors import UserError
 
 
-class FieldConfig(Config):
-    """What the configurations of embedders share: the ``field`` of the data, and how often training drops it."""
+class Widths(NamedTuple):
+    """What a network must take: channels of the context's tokens, of the vector and of concat, and classes; 0: none."""
 
+    context: int = 0
+    vector: int = 0
+    concat: int = 0
+    classes: int = 0
+
+
+class FieldConfig(Config, ABC):
+    """What the configurations of embedders share: the ``field`` of the data, and how often training drops it.
+
+    A subclass with a ``kind`` is known from its definition on: wherever a configuration names that kind, it is read as
+    this class. That is all there is to an embedder of one's own.
+    """
+
+    kinds: ClassVar[dict[str, type["FieldConfig"]]] = {}
+    kind: str
     field: str
     dropout: float
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        kind = cls.__dict__.get("kind")
+        if not isinstance(kind, str):
+            raise TypeError(f"{cls.__name__} needs a kind: Literal['name'] = 'name'")
+        known = FieldConfig.kinds.setdefault(kind, cls)
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise TypeError(f"{cls.__name__}: the kind {kind!r} is that of {known.__name__}; choose another")
+        FieldConfig.kinds[kind] = cls
+
+    @abstractmethod
+    def widths(self, latent_channels: int) -> Widths:
+        """Return what the embedder brings to each slot of a network for latents of ``latent_channels``."""
+
+    @abstractmethod
+    def build(self) -> "Embedder":
+        """Make the embedder with fresh weights."""
 
     @property
     def context_channels(self) -> int | None:
         """Width of the context tokens that the embedder makes, None where it makes none."""
-        return None
+        return self.widths(1).context or None
 
     def check_dropout(self, *, null: bool = True) -> None:
         """Raise ``ValueError`` where ``dropout`` is no share, or needs a null that is not there."""
@@ -55,19 +90,21 @@ class Embedder(nn.Module, ABC):
         """Return whether ``value`` is one that ``prepare`` can map; None, the missing value, is not."""
 
     @abstractmethod
-    def prepare(self, values: Sequence[Any]) -> Tensor:
+    def prepare(self, values: Sequence[Any], size: tuple[int, int] | None = None) -> Tensor:
         """Map one value per image to a tensor (b, ...) on the CPU; ``None`` maps to the null input.
+
+        ``size`` is the (height, width) of the images in pixels, which the null of an image needs.
 
         Raises:
             UserError: a value that this embedder cannot take, or a missing one where it has no null.
         """
 
     @abstractmethod
-    def null(self, count: int) -> Tensor:
-        """Return the null input for ``count`` images.
+    def null(self, count: int, size: tuple[int, int] | None = None) -> Tensor:
+        """Return the null input for ``count`` images of ``size``.
 
         Raises:
-            UserError: there is none, or its size is that of images which are not known here.
+            UserError: there is none, or it is an image and ``size`` is not given.
         """
 
     @abstractmethod
@@ -84,3 +121,21 @@ class Embedder(nn.Module, ABC):
     def missing(self) -> UserError:
         """Return the error for a value that is not there and cannot be replaced by a null."""
         return UserError(f"{self.field}: this model needs a value for every image")
+
+
+@lru_cache(maxsize=1)
+def _reader(kinds: tuple[type[FieldConfig], ...]) -> Any:
+    choice: Any = Annotated[Union[kinds], Field(discriminator="kind")]  # noqa: UP007 (known at run time only)
+    return TypeAdapter(choice)
+
+
+def _read(data: Any) -> FieldConfig:
+    """Return the configuration that ``data`` describes, by its ``kind``."""
+    if isinstance(data, FieldConfig):
+        return data
+    read: FieldConfig = _reader(tuple(FieldConfig.kinds.values())).validate_python(data)
+    return read
+
+
+EmbedderConfig = Annotated[FieldConfig, PlainValidator(_read), PlainSerializer(to_dict)]
+"""Any embedder's configuration, told apart by its ``kind``."""

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int
 from pydantic import Field
 from torch import Tensor
 
-from calotype.conditioner.embedders.base import Embedder, FieldConfig
+from calotype.conditioner.embedders.base import Embedder, FieldConfig, Widths
 from calotype.conditioner.embedders.layout import LayoutConfig
 from calotype.conditioner.embedders.tokens import TokenIdsConfig, Tokens, are_ids
 from calotype.conditioner.embedders.wordpiece import WordPieceConfig
@@ -47,10 +47,9 @@ class BERTEmbedderConfig(FieldConfig):
         self.check_dropout(null=self.null != "none")
         self.transformer  # noqa: B018 (checks the rest)
 
-    @property
-    def context_channels(self) -> int:
-        """Width of the tokens."""
-        return self.channels
+    def widths(self, latent_channels: int) -> Widths:  # noqa: ARG002
+        """Return the tokens' width."""
+        return Widths(context=self.channels)
 
     @property
     def transformer(self) -> TextTransformerConfig:
@@ -91,12 +90,12 @@ class BERTEmbedder(Embedder):
         """Return whether ``value`` is a list of ids, or what the tokeniser takes."""
         return are_ids(value) or (self.tokens is not None and self.tokens.takes(value))
 
-    def prepare(self, values: Sequence[Any]) -> Int[Tensor, "b n"]:
+    def prepare(self, values: Sequence[Any], size: tuple[int, int] | None = None) -> Int[Tensor, "b n"]:  # noqa: ARG002
         """Map values to token ids."""
         rows = [self._row(value) for value in values]
         return torch.tensor(rows, dtype=torch.long).view(-1, self.config.length)
 
-    def null(self, count: int) -> Int[Tensor, "b n"]:
+    def null(self, count: int, size: tuple[int, int] | None = None) -> Int[Tensor, "b n"]:  # noqa: ARG002
         """Return the tokens of ``count`` empty values."""
         if not self.has_null:
             raise self.missing()

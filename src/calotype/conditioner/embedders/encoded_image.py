@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from calotype.conditioner.embedders.arrays import as_tensor, stack
-from calotype.conditioner.embedders.base import Embedder, FieldConfig
+from calotype.conditioner.embedders.base import Embedder, FieldConfig, Widths
 from calotype.diffusion.conditioning import Conditioning
 from calotype.models.autoencoder import Autoencoder
 
@@ -34,6 +34,10 @@ class EncodedImageConfig(FieldConfig):
     def __post_init__(self) -> None:
         self.check_dropout(null=self.null != "none")
 
+    def widths(self, latent_channels: int) -> Widths:
+        """Return the channels of the latents and of the mask."""
+        return Widths(concat=latent_channels + 1)
+
     def build(self) -> "EncodedImage":
         """Make the embedder."""
         return EncodedImage(self)
@@ -49,6 +53,7 @@ class EncodedImage(Embedder):
         super().__init__()
         self.config, self.field, self.dropout = config, config.field, config.dropout
         self._encode: Encode | None = None
+        self._channels = 3
 
     @property
     def has_null(self) -> bool:
@@ -63,13 +68,13 @@ class EncodedImage(Embedder):
             latents = autoencoder.encode(images.to(next(autoencoder.parameters(), images).dtype)).mode()
             return autoencoder.normalise(latents) if normalised else latents
 
-        self._encode = encode
+        self._encode, self._channels = encode, autoencoder.image_channels
 
     def takes(self, value: Any) -> bool:
         """Return whether ``value`` is an image with its mask."""
         return self._fits(value) is not None
 
-    def prepare(self, values: Sequence[Any]) -> Float[Tensor, "b c h w"]:
+    def prepare(self, values: Sequence[Any], size: tuple[int, int] | None = None) -> Float[Tensor, "b c h w"]:
         """Stack images and, as last channel, masks."""
         if not self.has_null and any(value is None for value in values):
             raise self.missing()
@@ -77,11 +82,13 @@ class EncodedImage(Embedder):
             f"{self.field} must be pairs: an image (channels, height, width) in [-1, 1], its mask (1, height, width)"
         )
         stacked = stack(values, self._fits, missing=0.0, wanted=wanted)
-        return self.null(len(values)) if stacked is None else stacked
+        return self.null(len(values), size) if stacked is None else stacked
 
-    def null(self, count: int) -> Tensor:  # noqa: ARG002
-        """Raise: the size of the image is not known here."""
-        raise self.missing()
+    def null(self, count: int, size: tuple[int, int] | None = None) -> Float[Tensor, "b c h w"]:
+        """Return images of which nothing is known."""
+        if not self.has_null or size is None:
+            raise self.missing()
+        return torch.zeros(count, self._channels + 1, *size)
 
     @torch.no_grad()
     def forward(self, inputs: Float[Tensor, "b c h w"], drop: Bool[Tensor, " b"] | None = None) -> Conditioning:

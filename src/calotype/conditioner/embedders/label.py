@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from calotype.conditioner.embedders.base import Embedder, FieldConfig
+from calotype.conditioner.embedders.base import Embedder, FieldConfig, Widths
 from calotype.diffusion.conditioning import Conditioning
 from calotype.utils.errors import UserError, nearest
 
@@ -27,6 +27,10 @@ class LabelEmbedderConfig(FieldConfig):
             raise ValueError("classes must name at least one class, each once")
         self.check_dropout()
 
+    def widths(self, latent_channels: int) -> Widths:  # noqa: ARG002
+        """Return the number of classes, the null included."""
+        return Widths(classes=len(self.classes) + 1)
+
     def build(self) -> "LabelEmbedder":
         """Make the embedder."""
         return LabelEmbedder(self)
@@ -44,13 +48,13 @@ class LabelEmbedder(Embedder):
         """Return whether ``value`` names one of the classes."""
         return value is not None and str(value) in self.index
 
-    def prepare(self, values: Sequence[Any]) -> Int[Tensor, " b"]:
+    def prepare(self, values: Sequence[Any], size: tuple[int, int] | None = None) -> Int[Tensor, " b"]:  # noqa: ARG002
         """Map class names to their indices; numbers go by their decimal form."""
         return torch.tensor(
             [len(self.index) if value is None else self._index_of(str(value)) for value in values]
         ).long()
 
-    def null(self, count: int) -> Int[Tensor, " b"]:
+    def null(self, count: int, size: tuple[int, int] | None = None) -> Int[Tensor, " b"]:  # noqa: ARG002
         """Return the index of the null class."""
         return torch.full((count,), len(self.index))
 

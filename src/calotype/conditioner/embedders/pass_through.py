@@ -9,8 +9,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from calotype.conditioner.embedders.arrays import as_tensor, stack
-from calotype.conditioner.embedders.base import Embedder, FieldConfig
+from calotype.conditioner.embedders.base import Embedder, FieldConfig, Widths
 from calotype.diffusion.conditioning import Conditioning
+from calotype.models.autoencoder import Autoencoder
 
 _FORMS = {"context": "n x {}", "vector": "{}", "concat": "{} x height x width"}
 
@@ -35,10 +36,9 @@ class PassThroughConfig(FieldConfig):
             raise ValueError(f"channels must be at least 1, not {self.channels}")
         self.check_dropout(null=self.null != "none")
 
-    @property
-    def context_channels(self) -> int | None:
-        """Width of the tokens, if values are tokens."""
-        return self.channels if self.slot == "context" else None
+    def widths(self, latent_channels: int) -> Widths:  # noqa: ARG002
+        """Return the channels, for the slot."""
+        return Widths(**{self.slot: self.channels})
 
     def build(self) -> "PassThrough":
         """Make the embedder."""
@@ -51,6 +51,7 @@ class PassThrough(Embedder):
     def __init__(self, config: PassThroughConfig) -> None:
         super().__init__()
         self.config, self.field, self.dropout = config, config.field, config.dropout
+        self._factor = 1
 
     @property
     def has_null(self) -> bool:
@@ -61,20 +62,28 @@ class PassThrough(Embedder):
         """Return whether ``value`` is an array of the slot's shape."""
         return self._fits(value) is not None
 
-    def prepare(self, values: Sequence[Any]) -> Float[Tensor, "b ..."]:
+    def prepare(self, values: Sequence[Any], size: tuple[int, int] | None = None) -> Float[Tensor, "b ..."]:
         """Stack arrays, float32 at least."""
         if not self.has_null and any(value is None for value in values):
             raise self.missing()
         form = _FORMS[self.config.slot].format(self.config.channels)
         stacked = stack(values, self._fits, missing=0.0, wanted=f"{self.field} must be arrays of {form}")
-        return self.null(len(values)) if stacked is None else stacked
+        return self.null(len(values), size) if stacked is None else stacked
 
-    def null(self, count: int) -> Float[Tensor, "b ..."]:
+    def attach(self, autoencoder: Autoencoder) -> None:
+        """Note how much smaller the latents are than the images."""
+        self._factor = autoencoder.factor
+
+    def null(self, count: int, size: tuple[int, int] | None = None) -> Float[Tensor, "b ..."]:
         """Return zeros; tokens are one, as attention to many equal ones is attention to one."""
-        if not self.has_null or self.config.slot == "concat":
+        if not self.has_null:
             raise self.missing()
-        shape = (self.config.channels,) if self.config.slot == "vector" else (1, self.config.channels)
-        return torch.zeros(count, *shape)
+        channels = self.config.channels
+        if self.config.slot == "concat":
+            if size is None:
+                raise self.missing()
+            return torch.zeros(count, channels, *(side // self._factor for side in size))
+        return torch.zeros(count, *((channels,) if self.config.slot == "vector" else (1, channels)))
 
     def forward(self, inputs: Float[Tensor, "b ..."], drop: Bool[Tensor, " b"] | None = None) -> Conditioning:
         """Pass values on."""

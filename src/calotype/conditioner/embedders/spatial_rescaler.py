@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from calotype.conditioner.embedders.arrays import as_tensor, stack
-from calotype.conditioner.embedders.base import Embedder, FieldConfig
+from calotype.conditioner.embedders.base import Embedder, FieldConfig, Widths
 from calotype.diffusion.conditioning import Conditioning
 
 
@@ -43,6 +43,10 @@ class SpatialRescalerConfig(FieldConfig):
             raise ValueError("bias is that of the convolution to out_channels, which are not given")
         self.check_dropout(null=self.null != "none")
 
+    def widths(self, latent_channels: int) -> Widths:  # noqa: ARG002
+        """Return the channels after the mapping."""
+        return Widths(concat=self.out_channels or self.in_channels)
+
     def build(self) -> "SpatialRescaler":
         """Make the embedder with fresh weights."""
         return SpatialRescaler(self)
@@ -69,7 +73,9 @@ class SpatialRescaler(Embedder):
         """Return whether ``value`` is a map or an image of labels."""
         return self._fits(value) is not None
 
-    def prepare(self, values: Sequence[Any]) -> Int[Tensor, "b h w"] | Float[Tensor, "b c h w"]:
+    def prepare(
+        self, values: Sequence[Any], size: tuple[int, int] | None = None
+    ) -> Int[Tensor, "b h w"] | Float[Tensor, "b c h w"]:
         """Stack maps as floats, or labels as integers; a missing value has the label -1, which is no class."""
         if not self.has_null and any(value is None for value in values):
             raise self.missing()
@@ -79,11 +85,13 @@ class SpatialRescaler(Embedder):
         )
         labels = any((tensor := as_tensor(value)) is not None and tensor.ndim == 2 for value in values)
         stacked = stack(values, self._fits, missing=-1.0 if labels else 0.0, wanted=wanted)
-        return self.null(len(values)) if stacked is None else stacked
+        return self.null(len(values), size) if stacked is None else stacked
 
-    def null(self, count: int) -> Tensor:  # noqa: ARG002
-        """Raise: a map has the size of the image, which is not known here."""
-        raise self.missing()
+    def null(self, count: int, size: tuple[int, int] | None = None) -> Float[Tensor, "b c h w"]:
+        """Return maps of no class, as large as the images."""
+        if not self.has_null or size is None:
+            raise self.missing()
+        return torch.zeros(count, self.config.in_channels, *size)
 
     def forward(
         self, inputs: Int[Tensor, "b h w"] | Float[Tensor, "b c h w"], drop: Bool[Tensor, " b"] | None = None

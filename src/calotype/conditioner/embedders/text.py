@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from calotype.conditioner.embedders.base import Embedder, FieldConfig
+from calotype.conditioner.embedders.base import Embedder, FieldConfig, Widths
 from calotype.conditioner.embedders.tokenizer import START, WordTokenizer, words_of
 from calotype.diffusion.conditioning import Conditioning
 from calotype.models.text_transformer import TextTransformerConfig
@@ -48,10 +48,9 @@ class TextEmbedderConfig(FieldConfig):
         if self.channels % self.heads:
             raise ValueError(f"channels ({self.channels}) must be a multiple of heads ({self.heads})")
 
-    @property
-    def context_channels(self) -> int:
-        """Width of the tokens."""
-        return self.channels
+    def widths(self, latent_channels: int) -> Widths:  # noqa: ARG002
+        """Return the tokens' width, and that of their mean."""
+        return Widths(context=self.channels, vector=self.channels if self.pooled else 0)
 
     def build(self) -> "TextEmbedder":
         """Make the embedder with fresh weights."""
@@ -80,14 +79,14 @@ class TextEmbedder(Embedder):
         """Return whether ``value`` is text; words that are not in the vocabulary are left out of it."""
         return isinstance(value, str)
 
-    def prepare(self, values: Sequence[Any]) -> Int[Tensor, "b n"]:
+    def prepare(self, values: Sequence[Any], size: tuple[int, int] | None = None) -> Int[Tensor, "b n"]:  # noqa: ARG002
         """Map captions to token ids."""
         for value in values:
             if value is not None and not isinstance(value, str):
                 raise UserError(f"{self.field} must be text, not {type(value).__name__}: {value!r}")
         return torch.tensor([self.tokenizer.encode(value or "") for value in values]).view(-1, self.config.length)
 
-    def null(self, count: int) -> Int[Tensor, "b n"]:
+    def null(self, count: int, size: tuple[int, int] | None = None) -> Int[Tensor, "b n"]:  # noqa: ARG002
         """Return the tokens of ``count`` empty captions."""
         return torch.full((count, self.config.length), START)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from calotype.conditioner import ConditionerConfig
-from calotype.conditioner.conditioner import EmbedderConfig
+from calotype.conditioner.embedders.base import EmbedderConfig
 from calotype.conditioner.embedders.bert import BERTEmbedderConfig
 from calotype.conditioner.embedders.class_token import ClassEmbedderConfig
 from calotype.conditioner.embedders.encoded_image import EncodedImageConfig

@@ -86,7 +86,7 @@ def _conditioning(config: ConditionerConfig) -> dict[str, Any]:
                 f"{target}FrozenCLIPEmbedder" if embedder.field == "text_embedding" else "torch.nn.Identity"
             )
         case ClassEmbedderConfig():
-            params = {"n_classes": embedder.classes, "embed_dim": embedder.channels, "key": "class_label"}
+            params = {"n_classes": embedder.class_count, "embed_dim": embedder.channels, "key": "class_label"}
             node = _section(f"{target}ClassEmbedder", **params)
         case BERTEmbedderConfig():
             node = _section(f"{target}BERTEmbedder", **_bert(embedder))
