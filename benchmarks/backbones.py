@@ -22,7 +22,7 @@ import torch
 from calotype.artifact import read_artifact
 from calotype.chain.source import open_source
 from calotype.chain.stages import latent_loader, loader
-from calotype.evaluation import EfficientNetLite0Features
+from calotype.encoders import EfficientNetLite0Features
 from calotype.evaluation.frechet import kernel_distance
 from calotype.pipeline import load_autoencoder
 from calotype.presets import DIFFUSION

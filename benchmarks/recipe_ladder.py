@@ -29,7 +29,8 @@ from calotype.chain.source import open_source
 from calotype.chain.stages import latent_loader, loader
 from calotype.data.latents import LatentLoader
 from calotype.diffusion import CFG
-from calotype.evaluation import EfficientNetLite0Features, kernel_distance
+from calotype.encoders import EfficientNetLite0Features
+from calotype.evaluation import kernel_distance
 from calotype.pipeline import load_latent_diffusion
 from calotype.presets.diffusion import DiffusionPreset
 from calotype.presets.embedded import embedded_model

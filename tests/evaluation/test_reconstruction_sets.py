@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from calotype.evaluation import EfficientNetLite0Features, frechet_distance, kernel_distance, reconstruction_distances
+from calotype.encoders import EfficientNetLite0Features
+from calotype.evaluation import frechet_distance, kernel_distance, reconstruction_distances
 from calotype.utils.errors import UserError
 from calotype.utils.seeds import generator
 

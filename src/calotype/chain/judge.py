@@ -13,9 +13,9 @@ from calotype.chain.stages import loader
 from calotype.data.batch import Batch
 from calotype.data.image_set import ImageSet
 from calotype.data.order import Order
+from calotype.encoders import EfficientNetLite0Features
 from calotype.evaluation import (
     AutoencoderEvaluation,
-    EfficientNetLite0Features,
     FeatureSet,
     Instruments,
     evaluate_autoencoder,

@@ -11,7 +11,6 @@ _MODULES = {
     "autoencoder": ("AutoencoderEvaluation", "Pair", "evaluate_autoencoder"),
     "autoencoder_report": ("build_report", "evaluation_rows", "text_table", "worst_cases", "write_evaluation"),
     "diffusability": ("DiffusabilityProbe",),
-    "features": ("EfficientNetLite0Features", "ImageFeatures"),
     "frechet": (
         "FRECHET_NAME",
         "KERNEL_NAME",

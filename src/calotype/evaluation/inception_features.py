@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from calotype.evaluation.features import ImageFeatures
+from calotype.encoders.image_features import ImageFeatures
 from calotype.evaluation.inception import InceptionV3
 from calotype.utils.errors import UserError
 
@@ -30,6 +30,7 @@ class InceptionFeatures(ImageFeatures):
     """
 
     network_name = "Inception"
+    width = 2048
 
     def __init__(self, weights: Path | str, chunk: int = 16) -> None:
         super().__init__()
@@ -38,6 +39,7 @@ class InceptionFeatures(ImageFeatures):
         state = _read(path)
         with path.open("rb") as file:
             self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        self.fingerprint = self.sha256[:32]
         self.is_of_fid = self.sha256.startswith(PUBLISHED)
         self.short_name = "Inception" if self.is_of_fid else f"Inception({self.sha256[:8]})"
         self.network = InceptionV3()

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from calotype.evaluation.features import EfficientNetLite0Features, ImageFeatures
+from calotype.encoders.image_features import EfficientNetLite0Features, ImageFeatures
 from calotype.evaluation.inception_features import InceptionFeatures
 from calotype.losses.feature_distance import FeatureDistance
 from calotype.losses.perceptual import SqueezeNetPerceptualConfig, VGG16PerceptualConfig

