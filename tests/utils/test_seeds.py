@@ -1,6 +1,6 @@
 import torch
 
-from calotype.utils.seeds import generator, seed_of
+from calotype.utils.seeds import generator, python_random, seed_of
 
 
 def test_seeds_are_the_same_everywhere() -> None:
@@ -22,3 +22,11 @@ def test_generators_start_anew_and_leave_the_global_one_alone() -> None:
     assert torch.equal(first, second)
     assert not torch.equal(first, torch.randn(4, generator=generator("a", 2)))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_pythons_generator_takes_one_draw_of_torchs() -> None:
+    source, same = generator("b"), generator("b")
+    first, second = python_random(source), python_random(source)
+    assert first.random() == python_random(same).random() != second.random()
+    python_random(same)
+    assert torch.equal(source.get_state(), same.get_state())

@@ -1,6 +1,7 @@
 """Random numbers as a pure function of a key: nothing depends on what was drawn before."""
 
 import hashlib
+from random import Random
 
 import torch
 
@@ -14,3 +15,8 @@ def seed_of(*key: int | str) -> int:
 def generator(*key: int | str) -> torch.Generator:
     """Return a CPU generator that depends on ``key`` alone."""
     return torch.Generator().manual_seed(seed_of(*key))
+
+
+def python_random(source: torch.Generator) -> Random:
+    """Return a generator of Python's, for choices and shuffles, that depends on the next draw of ``source`` alone."""
+    return Random(int(torch.randint(2**63 - 1, (), generator=source)))
