@@ -7,6 +7,10 @@ from importlib import import_module
 VERBS = {
     "run": ("run", "the whole chain on a folder of images (or `emoji`): train, sample, measure, report"),
     "data check": ("data", "what a folder holds, what is left out and why, and what it will cost"),
+    "data make-scenes": (
+        "make_scenes",
+        "compose scenes with captions, boxes and label maps: data to try conditions on",
+    ),
     "train": (
         "train",
         "train one stage by a preset: an autoencoder, a diffusion model on its latents, or a tiny decoder for previews",

@@ -8,48 +8,13 @@ from random import Random
 from typing import Any, Literal, NamedTuple
 
 from calotype.conditioner.embedders.tokens import Tokens
+from calotype.utils.boxes import FLAGS, WHOLE, Box, Flag, LayoutObject, as_object
 from calotype.utils.config import Config
 from calotype.utils.errors import UserError, nearest
 
 log = logging.getLogger(__name__)
 
-Flag = Literal["group", "occluded", "depiction", "inside"]
-_BITS: dict[Flag, int] = {"group": 1, "occluded": 2, "depiction": 4, "inside": 8}
-
-
-class Box(NamedTuple):
-    """A rectangle by its upper left corner, width and height, relative to the image."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-
-    def flipped(self) -> "Box":
-        """Return the box in the mirrored image."""
-        return self._replace(x=1 - (self.x + self.width))
-
-    def overlaps(self, other: "Box") -> bool:
-        """Return whether the two share more than an edge."""
-        wide = min(self.x + self.width, other.x + other.width) > max(self.x, other.x)
-        return wide and min(self.y + self.height, other.y + other.height) > max(self.y, other.y)
-
-    def within(self, other: "Box") -> "Box":
-        """Return the box relative to ``other``."""
-        x, y = (self.x - other.x) / other.width, (self.y - other.y) / other.height
-        return Box(x, y, self.width / other.width, self.height / other.height)
-
-
-WHOLE = Box(0.0, 0.0, 1.0, 1.0)
-
-
-@dataclass(frozen=True)
-class LayoutObject:
-    """One object: its class, its box, and what else is known about it."""
-
-    label: int | str
-    box: Box
-    flags: frozenset[Flag] = frozenset()
+_BITS: dict[Flag, int] = {flag: 2**bit for bit, flag in enumerate(FLAGS)}
 
 
 class Layout(NamedTuple):
@@ -177,23 +142,11 @@ class LayoutTokens(Tokens):
         return column / (self.side - 1), row / (self.side - 1)
 
     def _object(self, value: Any) -> LayoutObject:
-        if isinstance(value, LayoutObject):
-            label, box, flags = value.label, value.box, value.flags
-        elif isinstance(value, Mapping) and {"class", "box"} <= value.keys():
-            label, box = value["class"], value["box"]
-            flags = frozenset(flag for flag in _BITS if value.get(flag))
-        else:
-            raise UserError(f"an object of a layout needs a 'class' and a 'box', not {value!r}")
-        if str(label) not in self.index:
-            known = "" if isinstance(self.config.classes, int) else nearest(str(label), self.index)
-            raise UserError(f"class {str(label)!r} of the layout is unknown.{known}")
-        try:
-            box = Box(*(float(edge) for edge in box))
-        except (TypeError, ValueError):
-            raise UserError(f"a box of a layout is x, y, width and height, not {box!r}") from None
-        if not (box.width >= 0 <= box.height and -box.width <= box.x <= 1 and -box.height <= box.y <= 1):
-            raise UserError(f"{tuple(box)} is outside of the image: boxes are relative to it, from 0 to 1")
-        return LayoutObject(label, box, flags)
+        item = as_object(value)
+        if str(item.label) not in self.index:
+            known = "" if isinstance(self.config.classes, int) else nearest(str(item.label), self.index)
+            raise UserError(f"class {str(item.label)!r} of the layout is unknown.{known}")
+        return item
 
     def _seen(self, box: Box, frame: Box, flip: bool) -> Box:
         box = box.within(frame)
