@@ -7,6 +7,7 @@ from calotype.conditioner.embedders.class_token import ClassEmbedder, ClassEmbed
 from calotype.conditioner.embedders.encoded_image import EncodedImage, EncodedImageConfig
 from calotype.conditioner.embedders.label import LabelEmbedder, LabelEmbedderConfig
 from calotype.conditioner.embedders.layout import Box, Layout, LayoutConfig, LayoutObject, LayoutTokens
+from calotype.conditioner.embedders.low_resolution import LowResolution, LowResolutionConfig
 from calotype.conditioner.embedders.pass_through import PassThrough, PassThroughConfig
 from calotype.conditioner.embedders.spatial_rescaler import SpatialRescaler, SpatialRescalerConfig
 from calotype.conditioner.embedders.text import TextEmbedder, TextEmbedderConfig
@@ -33,6 +34,8 @@ __all__ = [
     "LayoutConfig",
     "LayoutObject",
     "LayoutTokens",
+    "LowResolution",
+    "LowResolutionConfig",
     "PassThrough",
     "PassThroughConfig",
     "SpatialRescaler",

@@ -13,6 +13,7 @@ from calotype.conditioner.embedders import (  # noqa: F401 (their kinds are know
     bert,
     class_token,
     encoded_image,
+    low_resolution,
     pass_through,
     spatial_rescaler,
     text,
