@@ -20,8 +20,8 @@ class LowResolutionConfig(FieldConfig):
     """An image of ``image_channels`` at 1 / ``factor`` of its size, for latents at 1 / ``autoencoder_factor``.
 
     Where both are the same it is joined to the latents as it is (Sec. 4.4 of arXiv:2112.10752). Where the image is the
-    larger one, s x s of its pixels become channels of one position; where it is the smaller, it is enlarged by Pillow's bicubic
-    interpolation. Nothing is lost in either. Every image needs a value: there is no null.
+    larger one, s x s of its pixels become channels of one position; where it is the smaller, it is enlarged by bicubic
+    interpolation (Pillow's). Nothing is lost in either. Every image needs a value: there is no null.
     """
 
     kind: Literal["low_resolution"] = "low_resolution"
