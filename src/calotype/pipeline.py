@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from calotype.artifact import Artifact, Weights, read_artifact
 from calotype.conditioner import Conditioner, ConditionerConfig, TextEmbedder
+from calotype.data.derived import DerivedFields
 from calotype.data.pixel_format import PixelFormat
 from calotype.diffusion import (
     CFG,
@@ -59,7 +60,10 @@ class TrainedAutoencoder:
 
 
 class LatentDiffusion:
-    """An autoencoder, a conditioner and a network with the noise schedule and prediction that it was trained for."""
+    """An autoencoder, a conditioner and a network with the noise schedule and prediction that it was trained for.
+
+    ``derived`` says how fields that come from the image itself were made in training.
+    """
 
     kind = "latent_diffusion"
 
@@ -71,8 +75,9 @@ class LatentDiffusion:
         network: Network,
         schedule: NoiseSchedule,
         prediction: Prediction,
+        derived: Sequence[DerivedFields] = (),
     ) -> None:
-        self.first_stage = autoencoder
+        self.first_stage, self.derived = autoencoder, tuple(derived)
         self.autoencoder, self.conditioner, self.network = autoencoder.model, conditioner, network
         self.schedule, self.prediction = schedule, prediction
         conditioner.attach(autoencoder.model)
@@ -332,6 +337,7 @@ def load_latent_diffusion(artifact: Artifact, *, weights: Weights = "ema") -> La
         network=network,
         schedule=from_dict(NoiseSchedules, config["schedule"], where="schedule"),
         prediction=config["prediction"],
+        derived=[from_dict(DerivedFields, each, where="derived") for each in config.get("derived", ())],
     )
 
 

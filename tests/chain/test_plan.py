@@ -135,7 +135,7 @@ def test_samples_grow_with_the_minutes(minutes: float, samples: int) -> None:
 def test_it_names_what_really_conditions(fields: list[dict[str, Any]], told: str) -> None:
     chosen = plan(fields=fields)
     assert chosen.reasons[0] == f"12 images to train on, {told}"
-    conditioner = chosen.presets[1].conditioner(pictures(fields))
+    conditioner = chosen.presets[1].conditions(pictures(fields)).conditioner
     assert [embedder.field for embedder in conditioner.embedders] == [
         w for w in ("caption", "class") if f" {w} (" in told
     ]

@@ -31,7 +31,10 @@ def test_what_is_left_out_is_told(folder: Path) -> None:
     (folder / "broken.png").write_bytes(b"no picture")
     (folder / "notes.md").write_text("# notes")
     notes = open_source(str(folder)).notes
-    assert notes[0] == ("2 files left out, the first: broken.png (not an image); `calotype data check` lists them all")
+    told = "2 files and values left out, the first: broken.png (not an image); `calotype data check` lists them all, "
+    assert notes[0] == f"{told}--strict ends there"
+    with pytest.raises(UserError, match=r"broken.png: not an image$"):
+        open_source(str(folder), strict=True)
 
 
 def test_emoji_ask_two_questions() -> None:

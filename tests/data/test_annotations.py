@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from calotype.data.annotations import EMPTY, NOT_UTF8, TOO_LONG, read_annotations
+from calotype.data.tables import Tables, read_tables
 
 IMAGES = ["a.png", "b/c.jpg", "b/d.png"]
 
@@ -14,7 +15,8 @@ def read(tmp_path: Path):
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_bytes(data)
         texts = [name for name in files if name.endswith(".txt")]
-        return read_annotations(tmp_path, IMAGES, texts, [name for name in files if name.endswith(".jsonl")])
+        tables = read_tables(tmp_path, [name for name in files if name.endswith(".jsonl")])
+        return read_annotations(tmp_path, IMAGES, texts, tables)
 
     return read
 
@@ -45,7 +47,7 @@ def test_unusable_side_cars_are_reported(read, data, reason):
 
 def test_two_images_of_one_stem_share_a_side_car(tmp_path):
     (tmp_path / "a.txt").write_text("both")
-    found = read_annotations(tmp_path, ["a.png", "a.jpg"], ["a.txt"], [])
+    found = read_annotations(tmp_path, ["a.png", "a.jpg"], ["a.txt"], Tables())
     assert found.fields == {"a.png": {"caption": "both"}, "a.jpg": {"caption": "both"}}
 
 
@@ -88,14 +90,15 @@ def test_bad_lines_are_reported_with_their_number(read):
     found = read({"metadata.jsonl": b"\n".join([*bad, b'{"file_name": "a.png", "text": "good"}'])})
     assert found.fields == {"a.png": {"caption": "good"}}
     assert [where for where, _ in found.ignored] == [f"metadata.jsonl:{line}" for line in range(1, len(bad) + 1)]
-    assert {reason for _, reason in found.ignored} == {'not a JSON object with a "file_name"'}
+    assert {reason for _, reason in found.ignored} == {'not a JSON object with a "file_name"', "not UTF-8"}
+    assert [where for where, reason in found.ignored if reason == "not UTF-8"] == ["metadata.jsonl:5"]
 
 
 def test_entries_that_do_not_fit_are_reported(read):
     found = read(
         {
             "metadata.jsonl": b'{"file_name": "gone.png", "text": "x"}\n{"file_name": "../a.png"}\n'
-            b'{"file_name": "a.png", "text": 7, "boxes": [1, 2], "kept": "yes"}\n'
+            b'{"file_name": "a.png", "text": 7, "tags": ["x"], "kept": "yes"}\n'
             b'{"file_name": "a.png", "text": "again"}\n'
             b'{"file_name": "b/c.jpg", "text": ""}'
         }
@@ -105,13 +108,13 @@ def test_entries_that_do_not_fit_are_reported(read):
         ("metadata.jsonl:1", "no readable image 'gone.png'"),
         ("metadata.jsonl:2", "no readable image '../a.png'"),
         ("metadata.jsonl:3", '"text" is not text'),
-        ("metadata.jsonl:3", '"boxes" is not a single value'),
+        ("metadata.jsonl:3", '"tags" is a list, but not of numbers'),
         ("metadata.jsonl:4", "second entry for 'a.png'"),
         ("metadata.jsonl:5", EMPTY),
     ]
 
 
 def test_a_huge_table_is_not_read(read, monkeypatch):
-    monkeypatch.setattr("calotype.data.annotations.MAX_METADATA_BYTES", 2**20)
+    monkeypatch.setattr("calotype.data.tables.MAX_METADATA_BYTES", 2**20)
     found = read({"metadata.jsonl": b"\n" * (2**20 + 1)})
     assert found.ignored == [("metadata.jsonl", "larger than 1 MiB")]

@@ -68,7 +68,7 @@ def test_reduction_is_antialiased():
 
 
 def test_16_bits_resample_like_8_bits_but_finer_and_do_not_wrap():
-    pixels = DRAWS.integers(0, 256, (48, 48, 3)).astype(np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 48, 3)).astype(np.uint8)
     coarse = Transform(size=20).apply(pixels).astype(float)
     fine = Transform(size=20).apply(pixels.astype(np.uint16) * 257).astype(float) / 257
     assert np.abs(coarse - fine).max() < 1.6

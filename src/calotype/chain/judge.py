@@ -1,8 +1,8 @@
 """What a trained chain is worth: reconstructions and samples with their numbers."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,8 +11,11 @@ from torch import Tensor
 from calotype.chain.source import Source
 from calotype.chain.stages import loader
 from calotype.data.batch import Batch
+from calotype.data.fields import FieldReader
 from calotype.data.image_set import ImageSet
+from calotype.data.loader import Loader
 from calotype.data.order import Order
+from calotype.diffusion.known_region import composite
 from calotype.encoders import EfficientNetLite0Features
 from calotype.evaluation import (
     AutoencoderEvaluation,
@@ -47,10 +50,14 @@ class Reconstructions:
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples with what was asked for, the real images whose fields were asked for, and the numbers."""
+    """Samples with what was asked for, the real images whose fields were asked for, and the numbers.
+
+    ``conditions`` are those of the ``fields`` that the model takes, and those made from the real images.
+    """
 
     images: Tensor
     fields: dict[str, list[Any]]
+    conditions: dict[str, Any]
     real: Tensor
     metrics: dict[str, Any] | None
 
@@ -119,10 +126,14 @@ def judge_likelihood(model: LatentDiffusion | TrainedAutoencoder, source: Source
     order = Order(0, len(train)).indices(0, min(FITTED_ON, len(train)))
     chosen = sorted(Order(0, len(held_out)).indices(0, min(most, len(held_out), MOST_LIKELY)))
     size = max(1, min(64, MOST_PIXELS // math.prod(height_width(first_stage.size)) // 4))
+    reader = None
+    if isinstance(model, LatentDiffusion):
+        reader = FieldReader(held_out, model.conditioner.fields, model.derived)
 
     def batches(bar: Progress) -> Iterator[Batch]:
         for start in range(0, len(chosen), size):
-            yield held_out.at(chosen[start : start + size])
+            part = chosen[start : start + size]
+            yield held_out.at(part) if reader is None else replace(held_out.at(part), fields=reader.at(part))
             bar.advance(len(chosen[start : start + size]))
 
     with show_progress("likelihood", len(chosen)) as bar:
@@ -141,48 +152,68 @@ def judge_samples(
     train = loader(source.train, model.first_stage.size, 0)
     order = Order(0, len(train))
     real = train.at(sorted(order.indices(0, min(len(train), MOST_REAL))))
-    asked = train.at(order.indices(0, count))
+    asked, asked_for = _asked(model, train, order.indices(0, count))
 
-    def draw(fields: dict[str, list[Any]], count: int) -> Tensor:
+    def draw(conditions: dict[str, Any], count: int) -> Tensor:
         seeds = range(seed, seed + count)
         with session.autocast():
-            return model.sample(seeds=seeds, batch_size=64, progress=progress, **model.conditioner.known(fields))
+            drawn = model.sample(seeds=seeds, batch_size=64, progress=progress, **conditions)
+        return _completed(drawn, conditions)
 
     features, note = _features(model)
     known = None if features is None else FeatureSet(features(real.images), real.fields)
-    seen: dict[tuple[str, ...], tuple[Batch, FeatureSet | None]] = {}
+    seen: dict[tuple[str, ...], tuple[Batch, dict[str, Any], FeatureSet | None]] = {}
 
-    def held_out(images: ImageSet) -> tuple[Batch, FeatureSet | None]:
+    def held_out(images: ImageSet) -> tuple[Batch, dict[str, Any], FeatureSet | None]:
         """The first of the images with their features, which are computed once for all sets of these images."""
         names = tuple(record.name for record in images.records)
         if names not in seen:
-            batch = loader(images, model.first_stage.size, 0).at(range(min(len(images), MOST_ASKED)))
-            seen[names] = batch, None if features is None else FeatureSet(features(batch.images), batch.fields)
+            source = loader(images, model.first_stage.size, 0)
+            batch, conditions = _asked(model, source, range(min(len(images), MOST_ASKED)))
+            known = None if features is None else FeatureSet(features(batch.images), batch.fields)
+            seen[names] = batch, conditions, known
         return seen[names]
 
     def measured(drawn: Tensor, fields: dict[str, list[Any]], unseen: FeatureSet | None) -> Any:
         if features is None or known is None or unseen is None or len(drawn) < 3 or len(known) < 6:
             return None
-        told = (*model.conditioner.fields, *(name for name in ("style", "class") if len(set(fields.get(name, ()))) > 1))
+        told = [name for name in model.conditioner.fields if name in ("caption", "class")]
+        told += [name for name in ("style", "class") if len(set(fields.get(name, ()))) > 1]
         shown = {name: values for name, values in fields.items() if name in told}
         return generation_metrics(FeatureSet(features(drawn), shown), unseen, known)
 
-    images = draw(asked.fields, count)
-    own, own_features = held_out(source.held_out)
+    images = draw(asked_for, count)
+    own, _, own_features = held_out(source.held_out)
     questions = {}
     for name, asking in source.questions.items() if model.conditioner.fields else ():
-        batch, unseen = held_out(asking)
-        drawn = draw(batch.fields, len(batch))
-        questions[name] = Samples(drawn, batch.fields, batch.images, measured(drawn, batch.fields, unseen))
+        batch, conditions, unseen = held_out(asking)
+        drawn = draw(conditions, len(batch))
+        metrics = measured(drawn, batch.fields, unseen)
+        questions[name] = Samples(drawn, batch.fields, conditions, batch.images, metrics)
     nearest = nearest_images(images, real.images).indices[:, 0]
     return Judgement(
         fields=model.conditioner.fields,
-        samples=Samples(images, asked.fields, asked.images, measured(images, asked.fields, own_features)),
+        samples=Samples(images, asked.fields, asked_for, asked.images, measured(images, asked.fields, own_features)),
         questions=questions,
         nearest=real.images[nearest],
         copies=memorisation(images, own.images, real.images).summary(),
         note=note,
     )
+
+
+def _asked(model: LatentDiffusion, source: Loader, indices: Sequence[int]) -> tuple[Batch, dict[str, Any]]:
+    """Return images with the conditions that the model takes of them."""
+    reader = FieldReader(source, model.conditioner.fields, model.derived)
+    return source.at(indices), model.conditioner.known(reader.at(indices))
+
+
+def _completed(drawn: Tensor, conditions: dict[str, Any]) -> Tensor:
+    """Return samples with the pixels that were known, where some were."""
+    pairs = conditions.get("masked_image")
+    if pairs is None:
+        return drawn
+    kept, known = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+    return composite(kept, drawn, known)
 
 
 def _features(model: LatentDiffusion) -> tuple[EfficientNetLite0Features | None, str]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from calotype.chain.source import Source
 from calotype.chain.stages import check_multiple
 from calotype.presets import AUTOENCODERS, DIFFUSION, AutoencoderPreset, DiffusionPreset
+from calotype.presets.diffusion import GENERATE
+from calotype.presets.tasks import Task
 from calotype.training.session import Session
 from calotype.utils.config import Config
 from calotype.utils.errors import UserError
@@ -32,6 +34,7 @@ class Plan(Config):
     samples: int
     seed: int = 0
     warm_start: bool = False
+    task: Task = GENERATE
     reasons: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -45,12 +48,19 @@ class Plan(Config):
 
 
 def make_plan(
-    source: Source, session: Session, *, minutes: float, size: Size | None, seed: int, from_scratch: bool = False
+    source: Source,
+    session: Session,
+    *,
+    minutes: float,
+    size: Size | None,
+    seed: int,
+    from_scratch: bool = False,
+    task: Task = GENERATE,
 ) -> Plan:
     """Choose size, presets and the minutes of each stage, and give the reasons, a line each.
 
     Raises:
-        UserError: the size or the minutes cannot be used.
+        UserError: the size or the minutes cannot be used, or the images lack what the ``task`` needs.
     """
     if not 0 < minutes < math.inf:
         raise UserError(f"--minutes must be above 0, not {minutes:g}")
@@ -64,7 +74,7 @@ def make_plan(
     autoencoder_minutes, diffusion_minutes = share * minutes, (1 - share - REPORT_SHARE) * minutes
     begins = f"{autoencoder} from general-purpose weights" if warm else autoencoder
     reasons = (
-        f"{len(source.train)} images to train on, {_conditions(source, DIFFUSION[diffusion])}",
+        f"{len(source.train)} images to train on, {_conditions(source, DIFFUSION[diffusion], task)}",
         *source.notes,
         f"{size_text(chosen)} px: {reason}",
         f"autoencoder {begins}, diffusion {diffusion}: for {_means(session, minutes)}{remark}",
@@ -82,6 +92,7 @@ def make_plan(
         samples=int(min(384, max(16, 24 * minutes))),
         seed=seed,
         warm_start=warm,
+        task=task,
         reasons=reasons,
     )
 
@@ -130,9 +141,20 @@ def _choose_presets(size: Size, minutes: float, *, gpu: bool) -> tuple[str, str,
     return "kl-f4-small", "modern", ""
 
 
-def _conditions(source: Source, preset: DiffusionPreset) -> str:
+def _conditions(source: Source, preset: DiffusionPreset, task: Task) -> str:
     """Say what the model will be conditioned on, and how many images have it."""
-    names = [embedder.field for embedder in preset.conditioner(source.train).embedders]
-    counts = {name: sum(record.fields.get(name) is not None for record in source.train.records) for name in names}
-    told = " and ".join(f"{name} ({count} of them have one)" for name, count in counts.items())
-    return f"conditioned on their {told}" if told else "with nothing to condition on (no captions, no classes)"
+    conditions = preset.conditions(source.train, task)
+    made = {each.field for each in conditions.derived}
+    counts = {
+        name: sum(record.fields.get(name) is not None for record in source.train.records)
+        for embedder in conditions.conditioner.embedders
+        if (name := embedder.field) in source.train.field_names
+    }
+    told = [f"{name} ({count} of them have one)" for name, count in counts.items()]
+    told += [f"{name.replace('_', ' ')} (made from each)" for name in sorted(made)]
+    told += [name for name in task.fields(source.train) if name not in counts and name not in made]
+    return (
+        f"conditioned on their {' and '.join(told)}"
+        if told
+        else "with nothing to condition on (no captions, no classes)"
+    )

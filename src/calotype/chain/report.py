@@ -15,10 +15,12 @@ from calotype.chain.stages import loader
 from calotype.chain.variations import COLUMNS, Variations
 from calotype.evaluation import Fact, Picture, Report, Section, Table, loss_curves, side_by_side
 from calotype.pipeline import GUIDANCE, STEPS
+from calotype.tasks.condition_pictures import condition_pictures
 from calotype.training.logs import read_metrics
 from calotype.utils.images import image_grid
 
 WIDTH = 960
+TOLD = ("caption", "class")
 
 
 def build_report(
@@ -123,7 +125,8 @@ def _diffusion(folder: Path, judgement: Judgement) -> Section:
 
 def _asked(samples: Samples, fields: Sequence[str]) -> str:
     """Say what the first row of samples was asked to show."""
-    rows = [[values[row] for name, values in samples.fields.items() if name in fields] for row in range(COLUMNS)]
+    told = [values for name, values in samples.fields.items() if name in fields and name in TOLD]
+    rows = [[values[row] for values in told] for row in range(min(COLUMNS, len(samples.images)))]
     asked = [shorten(" ".join(str(value) for value in row if value is not None), 80) for row in rows]
     return f"The first row asks for: {'; '.join(text or 'anything' for text in asked)}." if any(asked) else ""
 
@@ -159,12 +162,19 @@ def _styles(varied: Variations | None) -> list[Section]:
 
 def _question(name: str, samples: Samples) -> Section:
     shown = slice(0, 2 * COLUMNS)
-    pairs = side_by_side(samples.real[shown], samples.images[shown], COLUMNS)
+    drawn = samples.images[shown]
+    pictures = [_picture(f"Real images and samples: {name}.", side_by_side(samples.real[shown], drawn, COLUMNS))]
+    given = {name: values[shown] for name, values in samples.conditions.items()}
+    asked = condition_pictures(given, (samples.real.shape[2], samples.real.shape[3]))
+    if asked is not None:
+        pictures.append(_picture(f"What was given and samples: {name}.", side_by_side(asked, _colours(drawn), COLUMNS)))
     return Section(
-        name.capitalize(),
-        "Above real images, which training never saw; below samples for their conditions.",
-        [_picture(f"Real images and samples: {name}.", pairs)],
+        name.capitalize(), "Above real images, which training never saw; below samples for their conditions.", pictures
     )
+
+
+def _colours(images: Tensor) -> Tensor:
+    return images[:, :3] if images.shape[1] >= 3 else images[:, :1].expand(-1, 3, -1, -1)
 
 
 def _nearest(judgement: Judgement) -> Section:

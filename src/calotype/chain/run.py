@@ -12,6 +12,8 @@ from calotype.chain.source import Source, open_source
 from calotype.chain.stages import train_autoencoder, train_diffusion
 from calotype.chain.variations import COLUMNS, draw_guidance, draw_styles
 from calotype.pipeline import LatentDiffusion, load_latent_diffusion
+from calotype.presets.diffusion import GENERATE
+from calotype.presets.tasks import Task
 from calotype.training.session import Session, start_session
 from calotype.training.trainer import TrainerConfig
 from calotype.utils import distributed
@@ -34,6 +36,8 @@ def run_chain(
     seed: int = 0,
     device: str = "auto",
     from_scratch: bool = False,
+    task: Task = GENERATE,
+    strict: bool = False,
 ) -> Path:
     """Take the images that ``source_text`` names through the whole chain into ``out``; return the report's path.
 
@@ -45,11 +49,11 @@ def run_chain(
     """
     session = start_session(device)
     _check_out(out)
-    source = open_source(source_text)
-    plan = _stored_plan(source, out, size, from_scratch)
+    source = open_source(source_text, strict=strict)
+    plan = _stored_plan(source, out, size, from_scratch, task)
     distributed.barrier()  # all have looked before one writes
     if plan is None:
-        plan = make_plan(source, session, minutes=minutes, size=size, seed=seed, from_scratch=from_scratch)
+        plan = make_plan(source, session, minutes=minutes, size=size, seed=seed, from_scratch=from_scratch, task=task)
         if distributed.is_main():
             write_config(out, kind="chain", config=to_dict(plan), provenance={"device": str(session.device)})
     else:
@@ -78,7 +82,7 @@ def _run(plan: Plan, source: Source, out: Path, session: Session) -> Path:
         batch_size=diffusion_preset.batch_size,
     )
     log.info(f"stage 2 of 3, the diffusion model: {settings.out}")
-    checkpoint = train_diffusion(diffusion_preset, source, artifact, out / "latents", settings, session)
+    checkpoint = train_diffusion(diffusion_preset, source, artifact, out / "latents", settings, session, plan.task)
     report = out / "report.html"
     if distributed.is_main():
         log.info(f"stage 3 of 3, the report: {report}")
@@ -96,7 +100,7 @@ def _check_out(out: Path) -> None:
         raise UserError(f"{out} is not empty and holds no chain: choose another --out")
 
 
-def _stored_plan(source: Source, out: Path, size: Size | None, from_scratch: bool) -> Plan | None:
+def _stored_plan(source: Source, out: Path, size: Size | None, from_scratch: bool, task: Task) -> Plan | None:
     """Return the plan that the chain in ``out`` was begun with, if there is one and it suits."""
     path = out / "config.json"
     if not path.exists():
@@ -112,6 +116,8 @@ def _stored_plan(source: Source, out: Path, size: Size | None, from_scratch: boo
         raise UserError(f"the images of {plan.source} have changed since {out} was begun: choose another --out")
     if size is not None and size != plan.size:
         raise UserError(f"{out} was begun at {size_text(plan.size)} px, not {size_text(size)}: choose another --out")
+    if task not in (GENERATE, plan.task):
+        raise UserError(f"{out} was begun for another task ({plan.task.name}): choose another --out")
     if from_scratch and plan.warm_start:
         raise UserError(f"{out} was begun from general-purpose weights, not from scratch: choose another --out")
     return plan

@@ -44,11 +44,11 @@ class Source:
         return replace(self, train=train, held_out=held_out, questions=questions)
 
 
-def open_source(text: str) -> Source:
+def open_source(text: str, *, strict: bool = False) -> Source:
     """Open ``emoji``, ``emoji:CATEGORY`` or a folder.
 
     Raises:
-        UserError: there is no such folder or category, or nothing usable in it.
+        UserError: there is no such folder or category, or nothing usable in it; or, if ``strict``, something unusable.
     """
     if text == "emoji" or text.startswith("emoji:"):
         splits = emoji_source(text)
@@ -58,7 +58,7 @@ def open_source(text: str) -> Source:
         }
         notes = [f"{len(images)} images of {name} held out" for name, images in questions.items()]
         return Source(splits.train, splits.held_out_concepts, questions, notes)
-    return _folder(Path(text))
+    return _folder(Path(text), strict=strict)
 
 
 def open_images(text: str) -> ImageSet:
@@ -70,23 +70,24 @@ def open_images(text: str) -> ImageSet:
     return open_source(text).held_out if text.startswith("emoji") else _scan(Path(text)).images
 
 
-def _scan(path: Path) -> FolderScan:
+def _scan(path: Path, *, strict: bool = False) -> FolderScan:
     with progress("reading", 0) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total
             bar.advance(done - bar.done)
 
-        return scan_folder(path, progress=show)
+        return scan_folder(path, progress=show, strict=strict)
 
 
-def _folder(path: Path) -> Source:
-    scan = _scan(path)
+def _folder(path: Path, *, strict: bool) -> Source:
+    scan = _scan(path, strict=strict)
     notes = list(scan.notes)
     if scan.ignored:
         name, reason = scan.ignored[0]
         notes.append(
-            f"{len(scan.ignored)} files left out, the first: {name} ({reason}); `calotype data check` lists them all"
+            f"{len(scan.ignored)} files and values left out, the first: {name} ({reason}); `calotype data check` lists "
+            "them all, --strict ends there"
         )
     train, held_out = split(scan.images)
     notes.append(f"{len(held_out)} of {len(scan.images)} images held out")

@@ -9,12 +9,15 @@ import torch
 
 from calotype.artifact import Artifact
 from calotype.chain.source import Source
+from calotype.data.fields import FieldReader
 from calotype.data.image_set import ImageSet
 from calotype.data.latents import LatentLoader, Moments
 from calotype.data.loader import Loader
 from calotype.data.transforms import Transform
 from calotype.pipeline import TrainedAutoencoder, load_autoencoder
 from calotype.presets import AutoencoderPreset, DiffusionPreset, TinyDecoderPreset
+from calotype.presets.diffusion import GENERATE
+from calotype.presets.tasks import Conditions, Task
 from calotype.presets.warm_start import warm_start
 from calotype.training.autoencoder_recipe import AutoencoderRecipe
 from calotype.training.diffusion_recipe import DiffusionRecipe
@@ -65,16 +68,25 @@ def train_diffusion(
     latents: Path,
     settings: TrainerConfig,
     session: Session,
+    task: Task = GENERATE,
 ) -> Path:
-    """Encode the source's images (once) and train a diffusion model on the latents; return its last checkpoint."""
+    """Encode the source's images (once) and train a diffusion model on the latents; return its last checkpoint.
+
+    Raises:
+        UserError: the images lack what ``task`` needs, or are of a size that does not fit.
+    """
     first_stage = load_autoencoder(autoencoder)
-    config = preset.recipe(first_stage.model.latent_channels, source.train)
+    conditions = preset.conditions(
+        source.train, task, factor=first_stage.model.factor, image_channels=first_stage.pixel_format.channels
+    )
+    config = preset.recipe(first_stage.model.latent_channels, source.train, conditions)
     multiple = first_stage.model.factor * config.network.factor
     if any(side % multiple for side in height_width(first_stage.size)):
         size = size_text(first_stage.size)
         raise UserError(f"{preset.name} on this autoencoder needs images of a multiple of {multiple} px, not {size}")
-    train = latent_loader(autoencoder, source.train, latents, settings.seed, session, mirror=preset.method.mirror)
-    held_out = latent_loader(autoencoder, source.held_out, latents, settings.seed, session)
+    mirror = preset.method.mirror
+    train = latent_loader(autoencoder, source.train, latents, settings.seed, session, conditions, mirror=mirror)
+    held_out = latent_loader(autoencoder, source.held_out, latents, settings.seed, session, conditions)
     torch.manual_seed(settings.seed)
     recipe = DiffusionRecipe(config, autoencoder, train, held_out)
     return Trainer(replace(settings, ema=preset.method.ema)).fit(recipe, train)
@@ -102,11 +114,18 @@ def train_tiny_decoder(
 
 
 def latent_loader(
-    artifact: Artifact, images: ImageSet, folder: Path, seed: int, session: Session, *, mirror: bool = False
+    artifact: Artifact,
+    images: ImageSet,
+    folder: Path,
+    seed: int,
+    session: Session,
+    conditions: Conditions | None = None,
+    *,
+    mirror: bool = False,
 ) -> LatentLoader:
     """Return the latents of ``images``, encoding what the store under ``folder`` lacks (on the main process).
 
-    ``mirror``: and those of the mirrored images.
+    Batches have the fields that the ``conditions`` need; with ``mirror`` half of them are of mirrored images.
     """
     first_stage = load_autoencoder(artifact)
     source = loader(images.in_format(first_stage.pixel_format), first_stage.size, seed)
@@ -118,7 +137,11 @@ def latent_loader(
         distributed.barrier()
         return encode_latents(first_stage.model, source, folder, key, session, mirror=mirror, quiet=True)
 
-    return LatentLoader(encoded(False), images.records, seed, encoded(True) if mirror else None)
+    reader = None
+    if conditions is not None:
+        names = [embedder.field for embedder in conditions.conditioner.embedders]
+        reader = FieldReader(source, names, conditions.derived)
+    return LatentLoader(encoded(False), images.records, seed, encoded(True) if mirror else None, reader)
 
 
 def check_pixels(images: ImageSet, autoencoder: TrainedAutoencoder) -> None:

@@ -33,9 +33,9 @@ class Variations:
 
 
 def draw_guidance(model: LatentDiffusion, samples: Samples, seed: int) -> Variations | None:
-    """Draw the first samples again with every guidance scale; None where the model takes no conditions."""
-    fields = {name: values[:COLUMNS] for name, values in model.conditioner.known(samples.fields).items()}
-    if not fields:
+    """Draw the first samples again with every guidance scale; None where there is nothing to guide by."""
+    fields = {name: values[:COLUMNS] for name, values in samples.conditions.items()}
+    if not fields or not model.conditioner.has_null:
         return None
     seeds = range(seed, seed + len(samples.images[:COLUMNS]))
     strips = [model.sample(seeds=seeds, guidance=CFG(scale), **fields) for scale in SCALES]
@@ -48,6 +48,8 @@ def draw_styles(model: LatentDiffusion, samples: Samples, seed: int) -> Variatio
     if "caption" not in model.conditioner.fields or len(styles) < 2:
         return None
     columns = len(captions) // len(styles)
+    if len(model.conditioner.fields) > 1:
+        return None
     images = model.sample(seeds=[seed + index % columns for index in range(len(captions))], caption=captions)
     return Variations(images, styles)
 

@@ -7,7 +7,11 @@ import tyro
 
 
 def command(
-    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")], /, *, size: str | None = None
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")],
+    /,
+    *,
+    size: str | None = None,
+    strict: bool = False,
 ) -> None:
     """Say what a folder of images holds, what is left out and why, and what training on it will cost.
 
@@ -16,6 +20,7 @@ def command(
     Args:
         folder: The folder; sub-folders are classes, NAME.txt or metadata.jsonl are captions.
         size: What to train at, 64 or (width x height) 96x64, for the estimate of memory and time.
+        strict: End with an error at the first file or row that cannot be used.
     """
     from calotype.data.check import check_folder
     from calotype.utils.progress import progress
@@ -28,5 +33,5 @@ def command(
             bar.total = total
             bar.advance(done - bar.done)
 
-        report = check_folder(folder, wanted, show)
+        report = check_folder(folder, wanted, show, strict=strict)
     print("\n".join(report.lines()))

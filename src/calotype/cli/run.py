@@ -5,6 +5,8 @@ from typing import Annotated
 
 import tyro
 
+from calotype.cli.task_options import TaskOptions, draw_command
+
 
 def command(
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")],
@@ -16,6 +18,8 @@ def command(
     seed: int = 0,
     device: str = "auto",
     from_scratch: bool = False,
+    task: TaskOptions = TaskOptions(),
+    strict: bool = False,
 ) -> None:
     """Take images through the whole chain: autoencoder, latents, diffusion model, samples, numbers, a report.
 
@@ -32,6 +36,7 @@ def command(
         seed: Seed of everything that is random.
         device: Where to compute: auto, cpu, cuda, mps.
         from_scratch: Train the autoencoder from random weights, not from the general-purpose ones of the package.
+        strict: End at the first file or row that cannot be used, rather than leave it out.
     """
     from calotype.artifact import read_artifact
     from calotype.chain.run import run_chain
@@ -44,11 +49,18 @@ def command(
     wanted = None if size is None else parse_size(size)
     with process_group():
         report = run_chain(
-            source, out, minutes=minutes, size=wanted, seed=seed, device=device, from_scratch=from_scratch
+            source,
+            out,
+            minutes=minutes,
+            size=wanted,
+            seed=seed,
+            device=device,
+            from_scratch=from_scratch,
+            task=task.parse(),
+            strict=strict,
         )
         if is_main():
-            fields = {embedder["field"] for embedder in read_artifact(out).config["conditioner"]["embedders"]}
-            asked = ' --caption "..."' if "caption" in fields else " --class ..." if "class" in fields else ""
+            fields = [embedder["field"] for embedder in read_artifact(out).config["conditioner"]["embedders"]]
             print(f"samples: {out / 'samples.png'}")
             print(f"report: {report}")
-            print(f"draw more: calotype sample {out}{asked} --seeds 0-15 --grid grid.png")
+            print(f"draw more: {draw_command(out, fields)}")

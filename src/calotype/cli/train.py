@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from calotype.cli.task_options import TaskOptions, draw_command
+
 if TYPE_CHECKING:
     from calotype.presets import Preset
 
@@ -31,6 +33,8 @@ def command(
     ema_snapshots: int = 0,
     vgg16: Path | None = None,
     from_scratch: bool = False,
+    task: TaskOptions = TaskOptions(),
+    strict: bool = False,
 ) -> None:
     """Train one stage. The same command goes on where it was stopped.
 
@@ -42,6 +46,8 @@ def command(
 
     For live previews (calotype sample --previews), a tiny decoder that imitates it: calotype train tiny-decoder
     --autoencoder runs/ae --data photos/ --out runs/tiny --minutes 2
+
+    For tasks other than drawing of captions or classes: calotype train photos/ --autoencoder runs/ae --task inpaint
 
     Small pictures need no autoencoder: calotype train modern --autoencoder none --data sprites/ --size 32 --out runs/px
 
@@ -65,6 +71,8 @@ def command(
         vgg16: File of VGG16 weights (LPIPS's own or torchvision's, .pth or .safetensors) for the perceptual loss of an
             autoencoder, as in the reference; by default it is what the preset has.
         from_scratch: Train an autoencoder from random weights, not from the general-purpose ones of the package.
+        task: What a diffusion model is to do.
+        strict: End at the first file or row that cannot be used, rather than leave it out.
     """
     from calotype.artifact import read_artifact
     from calotype.chain.plan import choose_preset, choose_size
@@ -83,12 +91,16 @@ def command(
     stage = named.stage if named else "autoencoder" if autoencoder is None else "diffusion"
     if stage != "autoencoder" and autoencoder is None:
         raise UserError(f"{what} trains on latents: name an autoencoder with --autoencoder")
+    if stage == "tiny_decoder" and str(autoencoder) == "none":
+        raise UserError(f"{what} imitates an autoencoder: name one with --autoencoder")
     in_pixels = stage == "diffusion" and str(autoencoder) == "none"
     if stage != "autoencoder" and ((size is not None and not in_pixels) or vgg16 is not None or from_scratch):
         raise UserError(
             f"{what} takes its size from the autoencoder, has no perceptual loss and always starts from scratch: "
             "leave --size, --vgg16 and --from-scratch out"
         )
+    if stage != "diffusion" and task != TaskOptions():
+        raise UserError(f"{what} is no diffusion model: leave --task and what belongs to it out")
     if stage == "autoencoder" and autoencoder is not None:
         raise UserError(f"{what} is itself an autoencoder: leave --autoencoder out")
     if stage != "diffusion" and ema_snapshots:
@@ -102,13 +114,14 @@ def command(
     if samples is None and minutes is None:
         minutes = MINUTES
     wanted = () if size is None else parse_sizes(size)
+    wanted_task = task.parse()
     artifact = None
     if autoencoder is not None and not in_pixels:
         kind = "autoencoder" if stage == "diffusion" else None
         artifact = read_artifact(model_folder(str(autoencoder)), kind=kind)
     with process_group():
         session = start_session(device, precision)
-        source = open_source(data)
+        source = open_source(data, strict=strict)
         for note in source.notes:
             log.info(note)
         sizes: list[Size] = []
@@ -144,10 +157,14 @@ def command(
             if in_pixels:
                 artifact = pixel_space(loader(source.train, sizes[0], seed), out / "pixels")
             assert artifact is not None
-            checkpoint = train_diffusion(chosen, source, artifact, out / "latents", settings, session)
+            checkpoint = train_diffusion(chosen, source, artifact, out / "latents", settings, session, wanted_task)
         if is_main():
             print(f"trained: {checkpoint}")
-            print(_next(stage, data, out))
+            fields = [
+                embedder["field"]
+                for embedder in read_artifact(checkpoint).config.get("conditioner", {"embedders": ()})["embedders"]
+            ]
+            print(_next(stage, data, out, fields))
 
 
 def _preset_and_data(what: str, data: str | None) -> "tuple[Preset | None, str]":
@@ -176,7 +193,7 @@ def _plain_name(data: str) -> str:
     return data.replace(":", "-") if data.startswith("emoji") else Path(data).resolve().name or "images"
 
 
-def _next(stage: str, data: str, out: Path) -> str:
+def _next(stage: str, data: str, out: Path, fields: list[str]) -> str:
     """Return what to type next."""
     images, run = shlex.quote(data), shlex.quote(str(out))
     if stage == "autoencoder":
@@ -186,5 +203,5 @@ def _next(stage: str, data: str, out: Path) -> str:
             f"diffusion on its latents: calotype train {images} --autoencoder {run}"
         )
     if stage == "diffusion":
-        return f"draw with it: calotype sample {run} --seeds 0-15 --grid grid.png"
+        return f"draw with it: {draw_command(out, fields)}"
     return f"draw previews with it: calotype sample MODEL --previews previews --tiny {run}"

@@ -1,26 +1,40 @@
 """What a folder says about its images: captions in side-car text files, fields in ``metadata.jsonl``."""
 
-import json
 import posixpath
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from calotype.data.field_values import BadValue, check_value
+from calotype.data.tables import FILE_NAME, Row, Tables
 
 MAX_CAPTION_BYTES = 4096
-MAX_METADATA_BYTES = 256 * 2**20
-METADATA = "metadata.jsonl"
 
 EMPTY, NOT_UTF8 = "empty caption", "caption is not UTF-8"
 TOO_LONG = f"caption is longer than {MAX_CAPTION_BYTES} bytes"
 
 
+class Attachment(NamedTuple):
+    """A field of an image that is in a file of its own; ``where`` is the row that says so."""
+
+    where: str
+    image: str
+    field: str
+    file: str
+
+
 @dataclass
 class Annotations:
-    """Fields by image name, and what could not be used as (relative path, reason). ``captions`` counts the reasons."""
+    """Fields by image name, and what could not be used as (relative path, reason). ``captions`` counts the reasons.
+
+    ``rows`` says where each image's row is, ``attachments`` are fields that are still to be read.
+    """
 
     fields: dict[str, dict[str, Any]] = field(default_factory=dict)
+    rows: dict[str, str] = field(default_factory=dict)
+    attachments: list[Attachment] = field(default_factory=list)
     ignored: list[tuple[str, str]] = field(default_factory=list)
     captions: Counter[str] = field(default_factory=Counter)
 
@@ -40,12 +54,12 @@ class Annotations:
         self.ignored.append((where, reason))
 
 
-def read_annotations(root: Path, images: Collection[str], texts: Iterable[str], tables: Iterable[str]) -> Annotations:
+def read_annotations(root: Path, images: Collection[str], texts: Iterable[str], tables: Tables) -> Annotations:
     """Read what belongs to the ``images`` under ``root``; all names are relative, with forward slashes.
 
-    ``texts`` are side-cars (``NAME.txt`` beside ``NAME.png``), ``tables`` the ``metadata.jsonl`` files: one JSON object
-    per line, with ``file_name`` relative to the table, ``text`` or ``caption``, and any further scalars, which become
-    fields. A table's caption wins over a side-car. Nothing here raises for bad content: it is reported.
+    ``texts`` are side-cars (``NAME.txt`` beside ``NAME.png``). A row of a table has ``text`` or ``caption``, and any
+    further fields: scalars, ``boxes``, vectors, and files (``segmentation_file_name``). A table's caption wins over a
+    side-car. Nothing here raises for bad content: it is reported.
     """
     found = Annotations()
     by_stem: dict[str, list[str]] = {}
@@ -53,9 +67,16 @@ def read_annotations(root: Path, images: Collection[str], texts: Iterable[str], 
         by_stem.setdefault(posixpath.splitext(image)[0], []).append(image)
     for text in texts:
         _read_side_car(found, root, text, by_stem.get(posixpath.splitext(text)[0], []))
+    found.ignored += tables.refused
     known = frozenset(images)
-    for table in tables:
-        _read_table(found, root, table, known)
+    for row in tables.rows:
+        if row.image not in known:
+            found.ignored.append((row.where, f"no readable image {row.image!r}"))
+        elif row.image in found.rows:
+            found.ignored.append((row.where, f"second entry for {row.image!r}"))
+        else:
+            found.rows[row.image] = row.where
+            _add_row(found, row)
     return found
 
 
@@ -77,47 +98,30 @@ def _read_side_car(found: Annotations, root: Path, name: str, images: list[str])
             found.add_caption(image, text, name)
 
 
-def _read_table(found: Annotations, root: Path, table: str, images: Collection[str]) -> None:
-    try:
-        if (root / table).stat().st_size > MAX_METADATA_BYTES:
-            found.ignored.append((table, f"larger than {MAX_METADATA_BYTES // 2**20} MiB"))
-            return
-        lines = (root / table).read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    except OSError as error:
-        found.ignored.append((table, error.strerror or "cannot be read"))
-        return
-    seen: set[str] = set()
-    for number, line in enumerate(lines, start=1):
-        where = f"{table}:{number}"
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line.decode())
-            json.dumps(entry, ensure_ascii=False).encode()  # "\\ud800" is valid JSON, but no text
-        except (ValueError, RecursionError):
-            entry = None
-        if not isinstance(entry, dict) or not isinstance(entry.get("file_name"), str):
-            found.ignored.append((where, 'not a JSON object with a "file_name"'))
-            continue
-        image = posixpath.normpath(posixpath.join(posixpath.dirname(table), entry.pop("file_name")))
-        if image not in images:
-            found.ignored.append((where, f"no readable image {image!r}"))
-        elif image in seen:
-            found.ignored.append((where, f"second entry for {image!r}"))
-        else:
-            seen.add(image)
-            _add_entry(found, image, entry, where)
-
-
-def _add_entry(found: Annotations, image: str, entry: dict[str, Any], where: str) -> None:
+def _add_row(found: Annotations, row: Row) -> None:
+    entry = dict(row.entry)
     for key in ("text", "caption"):
         value = entry.pop(key, None)
         if isinstance(value, str):
-            found.add_caption(image, value, where)
+            found.add_caption(row.image, value, row.where)
         elif value is not None:
-            found.ignored.append((where, f'"{key}" is not text'))
+            found.ignored.append((row.where, f'"{key}" is not text'))
     for key, value in entry.items():
-        if isinstance(value, str | int | float | bool):
-            found.fields.setdefault(image, {})[key] = value
-        elif value is not None:
-            found.ignored.append((where, f'"{key}" is not a single value'))
+        if value is None:
+            continue
+        try:
+            if key.endswith(FILE_NAME):
+                found.attachments.append(_attachment(row, key, value))
+            else:
+                found.fields.setdefault(row.image, {})[key] = check_value(key, value)
+        except BadValue as error:
+            found.ignored.append((row.where, f'"{key}" {error}'))
+
+
+def _attachment(row: Row, key: str, value: Any) -> Attachment:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise BadValue("is not the name of a file")
+    file = row.file(value)
+    if posixpath.isabs(value) or file.startswith(".."):
+        raise BadValue(f"leaves the folder: {value!r}")
+    return Attachment(row.where, row.image, key.removesuffix(FILE_NAME), file)

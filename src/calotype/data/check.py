@@ -48,6 +48,7 @@ class FolderReport:
             f"sizes: {self._sizes()}",
             *self._classes(),
             *self._captions(),
+            *self._fields(),
             *self._cost(),
             *self._ignored(),
         ]
@@ -77,6 +78,16 @@ class FolderReport:
         unusable = f"{bad[EMPTY]} empty, {bad[NOT_UTF8]} not UTF-8, {bad[TOO_LONG]} too long"
         return [f"captions: {present} of {total} images, {total - present} without; left out: {unusable}"]
 
+    def _fields(self) -> list[str]:
+        images = self.scan.images
+        counts = {
+            name: sum(record.fields.get(name) is not None for record in images.records)
+            for name in images.field_names
+            if name not in ("caption", "class")
+        }
+        told = ", ".join(f"{name} ({count} of {len(images)})" for name, count in counts.items())
+        return [f"other fields: {told}"] if told else []
+
     def _cost(self) -> list[str]:
         height, width = height_width(self.size)
         chosen = f"size: {size_text(self.size)}" + (
@@ -98,13 +109,15 @@ class FolderReport:
         ]
 
 
-def check_folder(path: Path | str, size: Size | None = None, progress: Progress | None = None) -> FolderReport:
+def check_folder(
+    path: Path | str, size: Size | None = None, progress: Progress | None = None, *, strict: bool = False
+) -> FolderReport:
     """Scan ``path`` and report on training at ``size`` (the suggested one if ``None``).
 
     Raises:
         UserError: as ``scan_folder``.
     """
-    scan = scan_folder(path, progress=progress)
+    scan = scan_folder(path, progress=progress, strict=strict)
     shorts = [min(info.width, info.height) for info in scan.infos]
     suggested = max((each for each in SIZES if each <= median(shorts)), default=SIZES[0])
     size = size or suggested

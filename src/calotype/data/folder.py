@@ -8,12 +8,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from calotype.data.annotations import METADATA, Annotations, read_annotations
+from calotype.data.annotations import Annotations, read_annotations
+from calotype.data.attachments import FieldFile, add_attachments, check_lengths, read_attachment
+from calotype.data.field_values import BadValue
 from calotype.data.image_set import ImageSet, Record
 from calotype.data.survey import Common, Progress, find_common, narrowed, survey
+from calotype.data.tables import METADATA, read_tables
 from calotype.utils.errors import UserError
 from calotype.utils.files import digest
 from calotype.utils.images import WHITE, ImageError, ImageInfo, read_image
@@ -47,6 +51,20 @@ class ImageFolder(ImageSet):
             raise ImageError(path, "has changed since the folder was scanned")
         return pixels
 
+    def value(self, index: int, name: str) -> Any:
+        """Return field ``name`` of image ``index``, read from its file where it has one; None where it is missing.
+
+        Raises:
+            ImageError: the file has gone or changed since the scan.
+        """
+        value = self.records[index].fields.get(name)
+        if not isinstance(value, FieldFile):
+            return value
+        try:
+            return read_attachment(self.root / value.name, name, self.pixel_format)
+        except BadValue as error:
+            raise ImageError(self.root / value.name, f"has changed since the folder was scanned: {error}") from None
+
     def info(self, index: int) -> ImageInfo:
         """Return what the file of image ``index`` is."""
         return self.infos[index]
@@ -55,7 +73,7 @@ class ImageFolder(ImageSet):
     def fingerprint(self) -> str:
         """A hash over names, file contents, fields and the background: independent of place and of file times."""
         entries = [[r.name, content, r.fields] for r, content in zip(self.records, self.digests, strict=True)]
-        return digest(json.dumps([self.background, entries], sort_keys=True))
+        return digest(json.dumps([self.background, entries], sort_keys=True, default=vars))
 
 
 @dataclass(frozen=True)
@@ -75,18 +93,23 @@ class FolderScan:
 
 
 def scan_folder(
-    path: Path | str, background: tuple[int, int, int] = WHITE, progress: Progress | None = None
+    path: Path | str,
+    background: tuple[int, int, int] = WHITE,
+    progress: Progress | None = None,
+    *,
+    strict: bool = False,
 ) -> FolderScan:
-    """Find the images under ``path``, decode every one of them once, and read their captions and classes.
+    """Find the images under ``path``, decode every one of them once, and read their captions, classes and other fields.
 
     Sub-folders are searched, hidden files and links that leave the folder are not. The first sub-folder of an image is
     its ``class`` where at least two sub-folders hold images; captions and other fields are as in ``read_annotations``.
     Channels, depth and range are those of the files, as ``find_common`` and ``find_range`` choose them; files that do
     not fit are left out. ``progress(done, total)`` is called after each file. A record's group is its name, or the name
-    of the first of several equal files.
+    of the first of several equal files. What cannot be used is left out and reported; ``strict`` ends there instead.
 
     Raises:
-        UserError: no such folder, or fewer than ``MIN_IMAGES`` readable images in it.
+        UserError: no such folder, or fewer than ``MIN_IMAGES`` readable images in it; or, if ``strict``, a file that
+            cannot be read or a row that is wrong: names the first.
     """
     root = Path(path)
     if not root.exists():
@@ -94,7 +117,9 @@ def scan_folder(
     if not root.is_dir():
         raise UserError(f"{root} is a file; give the folder that holds the images")
     files = _list_files(root)
-    found = survey(root, files.images, background, progress)
+    tables = read_tables(root, files.tables)
+    names = [name for name in files.images if name not in tables.attached]
+    found = survey(root, names, background, progress)
     unreadable = [(name, result.reason) for name, result in found.items() if isinstance(result, ImageError)]
     readable = {name: result for name, result in found.items() if not isinstance(result, ImageError)}
     _require_enough(root, len(readable), unreadable or files.ignored)
@@ -102,7 +127,12 @@ def scan_folder(
     unreadable += common.left_out
     _require_enough(root, len(common.facts), unreadable)
 
-    annotations = read_annotations(root, common.facts.keys(), files.texts, files.tables)
+    annotations = read_annotations(root, common.facts.keys(), files.texts, tables)
+    add_attachments(annotations, root, {name: each.info for name, each in common.facts.items()}, common.pixel_format)
+    check_lengths(annotations)
+    if strict and (wrong := [*unreadable, *annotations.ignored]):
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise UserError(f"{root / wrong[0][0]}: {wrong[0][1]}{more}")
     digests = [facts.digest for facts in common.facts.values()]
     images = ImageFolder(root, _records(list(common.facts), digests, annotations), common, background)
     duplicates = len(digests) - len(set(digests))

@@ -37,6 +37,13 @@ class ImageSet(ABC):
     def pixels(self, index: int) -> np.ndarray:
         """Return image ``index`` as HWC in the channels and depth of ``pixel_format``, upright."""
 
+    def value(self, index: int, name: str) -> Any:
+        """Return field ``name`` of image ``index``, None where it is missing.
+
+        An array that is a map of labels (h, w) or an image (h, w, c) shows what the image shows.
+        """
+        return self.records[index].fields.get(name)
+
     def info(self, index: int) -> ImageInfo | None:  # noqa: ARG002
         """Return what the file of image ``index`` is, or ``None`` where there are no files."""
         return None
@@ -87,6 +94,9 @@ class _Subset(ImageSet):
     def pixels(self, index: int) -> np.ndarray:
         return self.whole.pixels(self.indices[index])
 
+    def value(self, index: int, name: str) -> Any:
+        return self.whole.value(self.indices[index], name)
+
     def info(self, index: int) -> ImageInfo | None:
         return self.whole.info(self.indices[index])
 
@@ -104,6 +114,9 @@ class _InFormat(ImageSet):
 
     def pixels(self, index: int) -> np.ndarray:
         return self.images.pixels(index)
+
+    def value(self, index: int, name: str) -> Any:
+        return self.images.value(index, name)
 
     def info(self, index: int) -> ImageInfo | None:
         return self.images.info(index)

@@ -1,7 +1,8 @@
 """Latents on disk: an autoencoder's posteriors over a data set, encoded once, sampled when they are trained on."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from calotype.data.fields import FieldReader
 from calotype.data.image_set import Record
 from calotype.data.order import Order
 from calotype.utils.errors import UserError
@@ -121,36 +123,69 @@ class LatentStore:
 class LatentLoader:
     """Batches of stored latents by number, in the order of ``Order(seed, n)``: the latent counterpart of ``Loader``.
 
-    With ``mirrored``, the latents of the mirrored images, each sample of a batch is one of these half the time.
+    With ``mirrored``, the latents of the mirrored images, each sample of a batch is one of these half the time. A
+    ``reader`` makes the fields of the batches; without one they are the plain fields of the records.
     """
 
     def __init__(
-        self, moments: Moments, records: Sequence[Record], seed: int = 0, mirrored: Moments | None = None
+        self,
+        moments: Moments,
+        records: Sequence[Record],
+        seed: int = 0,
+        mirrored: Moments | None = None,
+        reader: FieldReader | None = None,
     ) -> None:
         for latents in (moments, moments if mirrored is None else mirrored):
             if len(latents) != len(records):
                 raise ValueError(f"{len(latents)} latents for {len(records)} records")
-        self.moments, self.mirrored, self.seed = moments, mirrored, seed
+        self.moments, self.mirrored, self.seed, self.reader = moments, mirrored, seed, reader
         self.records, self.order = tuple(records), Order(seed, len(records))
         self.names = tuple(sorted({name for record in records for name in record.fields}))
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="fields")
+        self._ahead: tuple[range, Future[dict[str, list[Any]]]] | None = None
 
     def __len__(self) -> int:
         return len(self.records)
 
     def batch(self, start: int, count: int, rows: slice = slice(None)) -> LatentBatch:
-        """Return ``rows`` of the batch of samples ``start`` to ``start + count - 1``."""
+        """Return ``rows`` of the batch of samples ``start`` to ``start + count - 1``.
+
+        Raises:
+            ImageError: a file has gone or changed.
+        """
         positions = range(start, start + count)[rows]
-        batch = self.at([self.order.index(position) for position in positions])
-        if self.mirrored is None:
-            return batch
-        turned = torch.tensor([seed_of(self.seed, "mirror", position) % 2 == 0 for position in positions])
-        return replace(batch, moments=Moments.where(turned, self.mirrored[batch.indices], batch.moments))
+        self.prefetch(start, count, rows)
+        (_, fields), self._ahead = self._ahead or (positions, None), None
+        index = torch.tensor([self.order.index(position) for position in positions])
+        moments = self.moments[index]
+        if self.mirrored is not None:
+            moments = Moments.where(torch.tensor(self._turned(positions)), self.mirrored[index], moments)
+        return LatentBatch(moments, self._plain(index.tolist()) if fields is None else fields.result(), index)
 
     def prefetch(self, start: int, count: int, rows: slice = slice(None)) -> None:
-        """Do nothing: latents are in memory."""
+        """Start reading the fields that the next ``batch(start, count, rows)`` will return; latents are in memory."""
+        positions = range(start, start + count)[rows]
+        if self.reader is None or (self._ahead is not None and self._ahead[0] == positions):
+            return
+        if self._ahead is not None:
+            self._ahead[1].cancel()
+        indices = [self.order.index(position) for position in positions]
+        self._ahead = (
+            positions,
+            self._pool.submit(self.reader.for_training, indices, positions, self._turned(positions)),
+        )
 
     def at(self, indices: Sequence[int]) -> LatentBatch:
         """Return the latents at ``indices``, of the images as they are."""
         index = torch.as_tensor(indices, dtype=torch.long)
-        fields = {name: [self.records[i].fields.get(name) for i in indices] for name in self.names}
+        fields = self._plain(indices) if self.reader is None else self.reader.at(indices)
         return LatentBatch(self.moments[index], fields, index)
+
+    def _plain(self, indices: Sequence[int]) -> dict[str, list[Any]]:
+        return {name: [self.records[i].fields.get(name) for i in indices] for name in self.names}
+
+    def _turned(self, positions: range) -> list[bool]:
+        """Say which of the samples are mirrored."""
+        if self.mirrored is None:
+            return [False] * len(positions)
+        return [seed_of(self.seed, "mirror", position) % 2 == 0 for position in positions]

@@ -2,9 +2,10 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from calotype.utils.seeds import generator
 from calotype.utils.size import height_width
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Loader:
@@ -71,7 +74,15 @@ class Loader:
 
     def at(self, indices: Sequence[int]) -> Batch:
         """Return the images at ``indices``, centre-cropped to the first size and not flipped."""
-        return self._collate(indices, list(self._pool.map(lambda index: self._crop(index, 0), indices)))
+        return self._collate(indices, self.map(self.crop, indices))
+
+    def crop(self, index: int) -> np.ndarray:
+        """Return the raw pixels (h, w, c) of image ``index``, centre-cropped to the first size and not flipped."""
+        return self._crop(index, 0)
+
+    def map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        """Return ``function`` of every item, in order, computed in the loader's threads."""
+        return list(self._pool.map(function, items))
 
     def _sample(self, index: int, position: int) -> np.ndarray:
         """Return the transformed pixels of image ``index`` as sample ``position``."""

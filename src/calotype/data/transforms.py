@@ -67,11 +67,15 @@ class Transform(Config):
     def cropped(self, pixels: np.ndarray, generator: torch.Generator | None = None) -> np.ndarray:
         """Crop and resize alone: the part of ``apply`` that depends on no draw where ``crop`` is ``"centre"``."""
         height, width = pixels.shape[:2]
-        rows, columns = _largest_crop(height, width, *height_width(self.size))
-        top, left = (height - rows) // 2, (width - columns) // 2
+        top, left, rows, columns = self.window(height, width)
         if self.crop == "random":
             top, left = _draw(height - rows + 1, generator), _draw(width - columns + 1, generator)
-        return _resize(pixels[top : top + rows, left : left + columns], *height_width(self.size))
+        return resize(pixels[top : top + rows, left : left + columns], *height_width(self.size))
+
+    def window(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Return top, left, height and width of the centre crop of an image: as much as has the shape of ``size``."""
+        rows, columns = _largest_crop(height, width, *height_width(self.size))
+        return (height - rows) // 2, (width - columns) // 2, rows, columns
 
     def flipped(self, crop: np.ndarray, generator: torch.Generator | None = None) -> np.ndarray:
         """Mirror ``crop`` left to right, half the time, if ``flip`` is set."""
@@ -91,7 +95,7 @@ def _draw(choices: int, generator: torch.Generator | None) -> int:
     return int(torch.randint(choices, (), generator=generator))
 
 
-def _resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resample each channel with a Lanczos filter as wide as the reduction; 16 bits in floating point, then rounded."""
     dtype = pixels.dtype
     working = np.uint8 if dtype == np.uint8 else np.float32

@@ -1,33 +1,149 @@
-"""Which conditioning a data set's fields call for."""
+"""Which embedder the values of a field call for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from calotype.conditioner import ConditionerConfig, LabelEmbedderConfig, TextEmbedderConfig
+import numpy as np
+
+from calotype.conditioner import (
+    BERTEmbedderConfig,
+    ClassEmbedderConfig,
+    EncodedImageConfig,
+    FieldConfig,
+    LabelEmbedderConfig,
+    LayoutConfig,
+    PassThroughConfig,
+    SpatialRescalerConfig,
+    TextEmbedderConfig,
+)
 from calotype.conditioner.embedders.tokenizer import build_vocabulary
+from calotype.data.attachments import FieldFile
 from calotype.data.image_set import ImageSet
+from calotype.utils.errors import UserError
 
 MAX_CLASSES = 1_000
+MOST_OBJECTS = 30
+DROPOUT = 0.1
 
 
-def conditioner_for(images: ImageSet, *, channels: int, layers: int) -> ConditionerConfig:
-    """Return a text embedder where there are captions, else a label where there are 2 to 1,000 classes, else nothing.
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What embedders must fit: width and depth of text, and how many pixels of how many channels make a latent."""
 
-    The vocabulary is made of the set's captions and keywords (a ``tags`` field).
+    channels: int
+    layers: int
+    factor: int
+    image_channels: int
+
+
+def plain_conditions(images: ImageSet) -> tuple[str, ...]:
+    """Return what images are drawn of unless asked otherwise: captions, else classes (2 to 1,000), else nothing."""
+    if "caption" in images.field_names and build_vocabulary(_texts(images, "caption")):
+        return ("caption",)
+    if "class" in images.field_names and 2 <= len(_distinct(images, "class")) <= MAX_CLASSES:
+        return ("class",)
+    return ()
+
+
+def embedder_for(name: str, images: ImageSet, setting: Setting, text: str = "words") -> FieldConfig:
+    """Return the configuration of an embedder for field ``name`` of these images.
+
+    Raises:
+        UserError: its values cannot condition a model.
     """
-    names = images.field_names
-    if "caption" in names:
-        keywords = "tags" if "tags" in names else None
-        texts = [record.fields.get("caption") or "" for record in images.records]
-        texts += [_words(record.fields.get("tags")) for record in images.records]
-        vocabulary = build_vocabulary(texts)
-        if vocabulary:
-            text = TextEmbedderConfig(vocabulary=vocabulary, channels=channels, layers=layers, keyword_field=keywords)
-            return ConditionerConfig(embedders=(text,))
-    if "class" in names:
-        classes = sorted({str(record.fields["class"]) for record in images.records if "class" in record.fields})
-        if 2 <= len(classes) <= MAX_CLASSES:
-            return ConditionerConfig(embedders=(LabelEmbedderConfig(classes=tuple(classes)),))
-    return ConditionerConfig()
+    if name in _EMBEDDERS:
+        return _EMBEDDERS[name](images, setting, text)
+    value = next((each.fields[name] for each in images.records if each.fields.get(name) is not None), None)
+    if isinstance(value, FieldFile):
+        return _file(name, images)
+    if isinstance(value, list):
+        return PassThroughConfig(field=name, slot="vector", channels=len(value), dropout=DROPOUT)
+    names = _distinct(images, name)
+    if not 2 <= len(names) <= MAX_CLASSES:
+        raise UserError(f"{name!r} has {len(names)} different values; a condition needs 2 to {MAX_CLASSES} of them")
+    classes = (*names, "")
+    return ClassEmbedderConfig(
+        field=name, classes=classes, channels=setting.channels, null_class=len(names), dropout=DROPOUT
+    )
+
+
+def _caption(images: ImageSet, setting: Setting, text: str) -> FieldConfig:  # noqa: ARG001
+    """Return the embedder of captions; the words are those of captions and keywords (a ``tags`` field)."""
+    keywords = "tags" if "tags" in images.field_names else None
+    vocabulary = build_vocabulary([*_texts(images, "caption"), *_texts(images, "tags")])
+    return TextEmbedderConfig(
+        vocabulary=vocabulary, channels=setting.channels, layers=setting.layers, keyword_field=keywords
+    )
+
+
+def _class(images: ImageSet, setting: Setting, text: str) -> FieldConfig:  # noqa: ARG001
+    return LabelEmbedderConfig(classes=_distinct(images, "class"))
+
+
+def _boxes(images: ImageSet, setting: Setting, text: str) -> FieldConfig:  # noqa: ARG001
+    layouts = [each.fields.get("boxes") or () for each in images.records]
+    classes = tuple(sorted({str(item["class"]) for layout in layouts for item in layout}))
+    most = min(MOST_OBJECTS, max(map(len, layouts), default=1))
+    tokens = LayoutConfig(classes=classes, max_objects=most, tokens=max(1024, len(classes) + 1), encode_crop=False)
+    return BERTEmbedderConfig(
+        field="boxes",
+        vocabulary_size=tokens.tokens,
+        length=tokens.length,
+        channels=setting.channels,
+        layers=setting.layers,
+        tokens=tokens,
+        dropout=DROPOUT,
+    )
+
+
+def _segmentation(images: ImageSet, setting: Setting, text: str) -> FieldConfig:  # noqa: ARG001
+    """Return a palette to be learned: one-hot maps, averaged over a latent's pixels, then mixed to few channels."""
+    highest = max((_highest(images, index) for index in range(len(images))), default=0)
+    return SpatialRescalerConfig(
+        in_channels=highest + 1,
+        stages=1,
+        multiplier=1 / setting.factor,
+        method="area",
+        out_channels=min(highest + 1, 16),
+        dropout=DROPOUT,
+    )
+
+
+def _highest(images: ImageSet, index: int) -> int:
+    labels = images.value(index, "segmentation")
+    return 0 if labels is None else int(np.max(labels, initial=0))
+
+
+def _masked_image(images: ImageSet, setting: Setting, text: str) -> FieldConfig:  # noqa: ARG001
+    return EncodedImageConfig(null="none")
+
+
+def _file(name: str, images: ImageSet) -> FieldConfig:
+    """Return the embedder of a field in files: arrays are vectors or tokens, all else are images."""
+    index = next(i for i, each in enumerate(images.records) if each.fields.get(name) is not None)
+    value = images.value(index, name)
+    if value.ndim == 3:
+        raise UserError(f"{name!r} holds images, which no embedder takes yet")
+    slot: Any = "vector" if value.ndim == 1 else "context"
+    return PassThroughConfig(field=name, slot=slot, channels=value.shape[-1], dropout=DROPOUT)
+
+
+_EMBEDDERS: dict[str, Callable[[ImageSet, Setting, str], FieldConfig]] = {
+    "caption": _caption,
+    "class": _class,
+    "boxes": _boxes,
+    "segmentation": _segmentation,
+    "masked_image": _masked_image,
+}
+
+
+def _distinct(images: ImageSet, name: str) -> tuple[str, ...]:
+    return tuple(sorted({str(value) for each in images.records if (value := each.fields.get(name)) is not None}))
+
+
+def _texts(images: ImageSet, name: str) -> list[str]:
+    return [_words(each.fields.get(name)) for each in images.records]
 
 
 def _words(keywords: str | Sequence[str] | None) -> str:

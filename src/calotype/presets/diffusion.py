@@ -7,11 +7,14 @@ from calotype.data.image_set import ImageSet
 from calotype.diffusion.objectives import Objective
 from calotype.diffusion.schedule import Flow, NoiseSchedules, ScaledLinear
 from calotype.diffusion.times import LogitNormalTimes
-from calotype.presets.conditioning import conditioner_for
+from calotype.presets.conditioning import Setting
 from calotype.presets.shapes import DiTShape, Shape, UNetShape
+from calotype.presets.tasks import Conditions, Task
 from calotype.training.diffusion_recipe import DiffusionRecipeConfig
 from calotype.training.ema import EMAConfig, PowerFunctionEMA, WarmUpEMA
 from calotype.training.optimiser import OptimiserConfig
+
+GENERATE = Task()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,16 +61,31 @@ class DiffusionPreset:
         """Images per step."""
         return self.method.batch_size
 
-    def conditioner(self, images: ImageSet) -> ConditionerConfig:
-        """Return the conditioner for the fields of these images."""
-        return conditioner_for(images, channels=self.shape.text_channels, layers=self.shape.text_layers)
+    def conditions(
+        self, images: ImageSet, task: Task = GENERATE, *, factor: int = 1, image_channels: int = 3
+    ) -> Conditions:
+        """Return what a model for these images and this task is conditioned on.
 
-    def recipe(self, latent_channels: int, images: ImageSet) -> DiffusionRecipeConfig:
-        """Return the recipe for latents of this width and the fields of these images."""
-        conditioner = self.conditioner(images)
+        ``factor`` is that of the autoencoder, and ``image_channels`` what it takes.
+
+        Raises:
+            UserError: as ``Task.conditions_for``.
+        """
+        shape = self.shape
+        setting = Setting(
+            channels=shape.text_channels, layers=shape.text_layers, factor=factor, image_channels=image_channels
+        )
+        return task.conditions_for(images, setting)
+
+    def recipe(
+        self, latent_channels: int, images: ImageSet, conditions: Conditions | None = None
+    ) -> DiffusionRecipeConfig:
+        """Return the recipe for latents of this width, under the conditions, by default those of the images' fields."""
+        conditions = conditions or self.conditions(images)
         return DiffusionRecipeConfig(
-            network=self.shape.network(latent_channels, conditioner),
-            conditioner=conditioner,
+            network=self.shape.network(latent_channels, conditions.conditioner),
+            conditioner=conditions.conditioner,
+            derived=conditions.derived,
             schedule=self.method.schedule,
             objective=self.method.objective,
             optimiser=self.method.optimiser,

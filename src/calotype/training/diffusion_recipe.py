@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from calotype.artifact import Artifact
 from calotype.conditioner import Conditioner, ConditionerConfig
+from calotype.data.derived import DerivedFields
 from calotype.data.latents import LatentBatch, LatentLoader
 from calotype.diffusion.importance import ImportanceSampler
 from calotype.diffusion.log_variance import FourierLogVariance, LogVariance
@@ -37,11 +38,13 @@ class DiffusionRecipeConfig(Config):
 
     ``offset_noise`` adds a constant of this standard deviation to every channel's noise: models on schedules that end
     before pure noise then learn to change the mean of an image. ``input_perturbation`` noises the network's input, but
-    not its target, by this much more (gamma of Algorithm 1, arXiv:2301.11706).
+    not its target, by this much more (gamma of Algorithm 1, arXiv:2301.11706). ``derived`` are fields that are made
+    from the images themselves.
     """
 
     network: NetworkConfig
     conditioner: ConditionerConfig = ConditionerConfig()
+    derived: tuple[DerivedFields, ...] = ()
     schedule: NoiseSchedules = Flow()
     objective: Objective = Objective(prediction="flow")
     optimiser: OptimiserConfig = OptimiserConfig(learning_rate=1e-3)
@@ -104,7 +107,7 @@ class DiffusionRecipe(Recipe):
         times = self.importance or objective.times
         t = draws.make("time", lambda count, generator: times.sample(count, generator, self.schedule))
         noise, shown = self._noise(x0, draws)
-        inputs = self.conditioner.prepare_training(batch.fields, len(x0), draws.keys("augment"))
+        inputs = self.conditioner.prepare_training(batch.fields, len(x0), draws.keys("augment"), self._extent(x0))
         uniform = {name: draws.uniform(f"drop {name}").to(device) for name in self.conditioner.fields}
 
         x_t = q_sample(x0, shown, t.to(device), self.schedule)
@@ -161,6 +164,7 @@ class DiffusionRecipe(Recipe):
             **self.artifact.config,
             "network": to_dict(self.config.network),
             "conditioner": to_dict(self.config.conditioner),
+            "derived": [to_dict(each) for each in self.config.derived],
             "schedule": to_dict(self.config.schedule),
             "prediction": self.config.objective.prediction,
         }
@@ -204,6 +208,11 @@ class DiffusionRecipe(Recipe):
         self.importance.record(times, losses, self.schedule)
         return terms.times(weights)
 
+    def _extent(self, latents: Tensor) -> tuple[int, int]:
+        """Return height and width of the images that the latents are of."""
+        factor = self.first_stage.model.factor
+        return latents.shape[2] * factor, latents.shape[3] * factor
+
     def _fields(self, batch: LatentBatch) -> dict[str, Any]:
         return self.conditioner.known(batch.fields)
 
@@ -218,6 +227,7 @@ class DiffusionRecipe(Recipe):
             network=averaged["network"],  # type: ignore[arg-type]
             schedule=self.schedule,
             prediction=self.config.objective.prediction,
+            derived=self.config.derived,
         )
 
 
