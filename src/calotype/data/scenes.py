@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
-from calotype.data.annotations import METADATA
 from calotype.data.cutouts import cutouts, fitted
+from calotype.data.tables import METADATA
 from calotype.utils.box_picture import draw_boxes, enlarged
 from calotype.utils.boxes import Box, LayoutObject
 from calotype.utils.errors import UserError
