@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import pretrained
 import tiny
 from calotype.chain.run import run_chain
 from calotype.utils.images import save_png
@@ -35,6 +36,18 @@ def chain(picture_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     out = tmp_path_factory.mktemp("chain") / "run"
     run_chain(str(picture_folder), out, minutes=0.01, size=32, device="cpu")
     return out
+
+
+@pytest.fixture(scope="session")
+def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small frozen text encoder."""
+    return pretrained.save_bert(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small frozen encoder of texts and images."""
+    return pretrained.save_clip(tmp_path_factory.mktemp("clip"))
 
 
 @pytest.fixture

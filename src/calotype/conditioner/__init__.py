@@ -3,12 +3,17 @@
 from calotype.conditioner.conditioner import Conditioner, ConditionerConfig
 from calotype.conditioner.embedders.base import Embedder, EmbedderConfig, FieldConfig, Widths
 from calotype.conditioner.embedders.bert import BERTEmbedder, BERTEmbedderConfig, TokensConfig
+from calotype.conditioner.embedders.bpe import BPEConfig, BPETokens, train_bpe
 from calotype.conditioner.embedders.class_token import ClassEmbedder, ClassEmbedderConfig
 from calotype.conditioner.embedders.encoded_image import EncodedImage, EncodedImageConfig
+from calotype.conditioner.embedders.frozen_text import FrozenTextEmbedder, FrozenTextEmbedderConfig
+from calotype.conditioner.embedders.image_embedding import ImageEmbedding, ImageEmbeddingConfig
 from calotype.conditioner.embedders.label import LabelEmbedder, LabelEmbedderConfig
 from calotype.conditioner.embedders.layout import Box, Layout, LayoutConfig, LayoutObject, LayoutTokens
 from calotype.conditioner.embedders.low_resolution import LowResolution, LowResolutionConfig
+from calotype.conditioner.embedders.neighbours import Neighbours, NeighboursConfig
 from calotype.conditioner.embedders.pass_through import PassThrough, PassThroughConfig
+from calotype.conditioner.embedders.projection import ProjectedVectors, Projection, ProjectionConfig
 from calotype.conditioner.embedders.spatial_rescaler import SpatialRescaler, SpatialRescalerConfig
 from calotype.conditioner.embedders.text import TextEmbedder, TextEmbedderConfig
 from calotype.conditioner.embedders.tokenizer import WordTokenizer
@@ -18,6 +23,8 @@ from calotype.conditioner.embedders.wordpiece import WordPieceConfig, WordPieceT
 __all__ = [
     "BERTEmbedder",
     "BERTEmbedderConfig",
+    "BPEConfig",
+    "BPETokens",
     "Box",
     "ClassEmbedder",
     "ClassEmbedderConfig",
@@ -28,6 +35,10 @@ __all__ = [
     "EncodedImage",
     "EncodedImageConfig",
     "FieldConfig",
+    "FrozenTextEmbedder",
+    "FrozenTextEmbedderConfig",
+    "ImageEmbedding",
+    "ImageEmbeddingConfig",
     "LabelEmbedder",
     "LabelEmbedderConfig",
     "Layout",
@@ -36,8 +47,13 @@ __all__ = [
     "LayoutTokens",
     "LowResolution",
     "LowResolutionConfig",
+    "Neighbours",
+    "NeighboursConfig",
     "PassThrough",
     "PassThroughConfig",
+    "ProjectedVectors",
+    "Projection",
+    "ProjectionConfig",
     "SpatialRescaler",
     "SpatialRescalerConfig",
     "TextEmbedder",
@@ -48,4 +64,5 @@ __all__ = [
     "WordPieceConfig",
     "WordPieceTokens",
     "WordTokenizer",
+    "train_bpe",
 ]

@@ -48,14 +48,9 @@ class TextTransformer(nn.Module):
         positions = nn.Embedding(config.length, config.channels)
         self.pos_emb = nn.ModuleDict({"emb": positions})
         self.emb_dropout = nn.Dropout(config.embedding_dropout)
-        layers = nn.ModuleList()
-        for _ in range(config.layers):
-            for module in (
-                TokenAttention(config.channels, heads=config.heads, head_channels=config.head_channels),
-                FeedForward(config.channels, gated=False),
-            ):
-                layers.append(nn.ModuleList([nn.LayerNorm(config.channels), module]))
-        self.attn_layers = nn.ModuleDict({"layers": layers})
+        self.attn_layers = _blocks(
+            config.channels, config.layers, heads=config.heads, head_channels=config.head_channels
+        )
         self.norm = nn.LayerNorm(config.channels)
         for embedding in (self.token_emb, positions):
             nn.init.normal_(embedding.weight, std=0.02)
@@ -64,10 +59,20 @@ class TextTransformer(nn.Module):
         """Embed token ids; ``mask`` is True where a token may be seen (everywhere if None, as in the reference)."""
         positions = torch.arange(tokens.shape[1], device=tokens.device)
         x = self.emb_dropout(self.token_emb(tokens) + self.pos_emb["emb"](positions))
-        for layer in self.attn_layers["layers"].children():
-            norm, module = layer.children()
-            x = x + (module(norm(x), mask) if isinstance(module, TokenAttention) else module(norm(x)))
-        return self.norm(x)
+        return self.norm(_through(self.attn_layers, x, mask))
+
+
+class StateTransformer(nn.Module):
+    """The same encoder over states that are embedded already, ``channels`` wide, and know their positions."""
+
+    def __init__(self, channels: int, layers: int, *, heads: int) -> None:
+        super().__init__()
+        self.attn_layers = _blocks(channels, layers, heads=heads, head_channels=channels // heads)
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b n d"]:
+        """Transform states; ``mask`` is True where one may be seen."""
+        return self.norm(_through(self.attn_layers, x, mask))
 
 
 class TokenAttention(nn.Module):
@@ -89,3 +94,21 @@ class TokenAttention(nn.Module):
         seen = None if mask is None else mask[:, None, None, :]
         out = attend(q, k, v, seen)
         return self.to_out(rearrange(out, "b h n d -> b n (h d)"))
+
+
+def _blocks(channels: int, layers: int, *, heads: int, head_channels: int) -> nn.ModuleDict:
+    blocks = nn.ModuleList()
+    for _ in range(layers):
+        for module in (
+            TokenAttention(channels, heads=heads, head_channels=head_channels),
+            FeedForward(channels, gated=False),
+        ):
+            blocks.append(nn.ModuleList([nn.LayerNorm(channels), module]))
+    return nn.ModuleDict({"layers": blocks})
+
+
+def _through(blocks: nn.ModuleDict, x: Tensor, mask: Tensor | None) -> Tensor:
+    for layer in blocks["layers"].children():
+        norm, module = layer.children()
+        x = x + (module(norm(x), mask) if isinstance(module, TokenAttention) else module(norm(x)))
+    return x

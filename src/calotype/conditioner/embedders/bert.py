@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from calotype.conditioner.embedders.base import Embedder, FieldConfig, Widths
+from calotype.conditioner.embedders.bpe import BPEConfig
 from calotype.conditioner.embedders.layout import LayoutConfig
 from calotype.conditioner.embedders.tokens import TokenIdsConfig, Tokens, are_ids
 from calotype.conditioner.embedders.wordpiece import WordPieceConfig
@@ -19,7 +20,7 @@ from calotype.diffusion.conditioning import Conditioning
 from calotype.models.text_transformer import TextTransformerConfig
 from calotype.utils.errors import UserError
 
-TokensConfig = Annotated[WordPieceConfig | LayoutConfig | TokenIdsConfig, Field(discriminator="kind")]
+TokensConfig = Annotated[WordPieceConfig | BPEConfig | LayoutConfig | TokenIdsConfig, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +121,7 @@ class BERTEmbedder(Embedder):
         if value is None:
             return [int(token) for token in self.null(1)[0]]
         if not self.takes(value):
-            kinds = {"wordpiece": "text", "layout": "a list of objects", "ids": "a list of token ids"}
+            kinds = {"wordpiece": "text", "bpe": "text", "layout": "a list of objects", "ids": "a list of token ids"}
             raise UserError(
                 f"{self.field} must be {kinds[self.config.tokens.kind]}, not {type(value).__name__}: {value!r}"
             )
