@@ -124,6 +124,8 @@ def test_every_image_may_have_a_scale_of_its_own():
     assert network.calls == [2]
     assert CFG((1.0, 2.0, 3.0), rescale=0.5).rows(slice(1, 3)) == CFG((2.0, 3.0), rescale=0.5)
     assert CFG(2.0).rows(slice(1, 3)) == CFG(2.0)
+    assert CFG([1.0, 1.0]) == CFG((1.0, 1.0))
+    assert CFG([1.0, 1.0]).off
     with pytest.raises(ValueError, match="scale: 3 values for 2 images"):
         CFG((1.0, 2.0, 3.0))(Denoiser(Counting(), Linear(), "eps"), COND, NULL)(X, T)
 

@@ -74,6 +74,13 @@ def test_a_table_answers_for_its_indices_in_float64(schedule):
         assert torch.equal(method(t), method(t.double()))
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_plain_number_is_a_time_in_float64(schedule):
+    for t in (schedule.t_min, 0.5, 1.0):
+        for name in ("alpha", "sigma", "log_snr"):
+            assert torch.equal(getattr(schedule, name)(t), getattr(schedule, name)(double(t)[0]))
+
+
 def test_the_network_is_shown_indices_thousandths_and_logarithms():
     assert Linear().network_time(double(17.5)).item() == 17.5
     assert Flow().network_time(double(0.25)).item() == 250
@@ -191,8 +198,9 @@ def test_outside_the_table_the_ends_hold_or_go_on():
     assert LDM.time(log_snr)[[0, -1]].tolist() == [0, 999]
 
 
-def test_betas_may_be_given():
-    same = Betas(values=tuple(LDM.betas().tolist()))
+def test_betas_may_be_given_in_any_sequence():
+    same = Betas(values=LDM.betas().tolist())
+    assert same == Betas(values=tuple(LDM.betas().tolist()))
     assert same.timesteps == 1000
     torch.testing.assert_close(same.alpha(double(0.0, 17.5, 999.0)), LDM.alpha(double(0.0, 17.5, 999.0)))
 

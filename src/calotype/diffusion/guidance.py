@@ -1,5 +1,6 @@
 """Guidance: a denoiser is led towards a condition, and away from what a worse estimate says."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -15,10 +16,12 @@ from calotype.utils.config import Config
 
 @dataclass(frozen=True)
 class _Guidance(Config):
-    scale: float | tuple[float, ...] = 1.0
+    scale: float | Sequence[float] = 1.0
     interval: tuple[float, float] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        if isinstance(self.scale, Sequence):
+            object.__setattr__(self, "scale", tuple(self.scale))
         if self.interval is not None and not 0 <= self.interval[0] < self.interval[1]:
             raise ValueError(f"interval must be two noise levels that rise from 0, not {self.interval}")
 

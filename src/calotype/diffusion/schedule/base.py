@@ -17,7 +17,7 @@ class NoiseSchedule(Config, ABC):
     """alpha and sigma over real times that grow towards noise, in the schedule's own units.
 
     Every method takes times of any floating type and shape, computes in float64 and answers in the type it was given.
-    What asks for ``Real`` times takes a table's indices as well, and answers in float64.
+    What asks for ``Real`` times takes a table's indices as well, and answers in float64; so it does for a plain number.
     """
 
     usual_spacing: ClassVar[Spacing] = "trailing"
@@ -58,17 +58,17 @@ class NoiseSchedule(Config, ABC):
     def training_position(self, t: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
         """Return the ``u`` of which ``training_time`` makes ``t``; differentiable, at times in between as well."""
 
-    def alpha(self, t: Real[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    def alpha(self, t: float | Real[Tensor, "*s"]) -> Float[Tensor, "*s"]:
         """Return the factor of the image."""
-        return in_type_of(t, self._marginal(t.double())[0])
+        return in_type_of(t, self._marginal(as_time(t))[0])
 
-    def sigma(self, t: Real[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    def sigma(self, t: float | Real[Tensor, "*s"]) -> Float[Tensor, "*s"]:
         """Return the factor of the noise."""
-        return in_type_of(t, self._marginal(t.double())[1])
+        return in_type_of(t, self._marginal(as_time(t))[1])
 
-    def log_snr(self, t: Real[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    def log_snr(self, t: float | Real[Tensor, "*s"]) -> Float[Tensor, "*s"]:
         """Return log(alpha^2 / sigma^2), strictly decreasing in t."""
-        alpha, sigma = self._marginal(t.double())
+        alpha, sigma = self._marginal(as_time(t))
         return in_type_of(t, 2 * (alpha.log() - sigma.log()))
 
     def marginal(self, t: Real[Tensor, "*b"], x: Float[Tensor, "n c h w"]) -> tuple[Tensor, Tensor]:
@@ -142,6 +142,11 @@ class NoiseSchedule(Config, ABC):
         raise ValueError(f"spacing {spacing!r} needs a schedule with a table; take 'trailing'")
 
 
-def in_type_of(t: Real[Tensor, "*s"], value: Float64[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-    """Return ``value`` in the type of the times it belongs to; integers have none to give."""
-    return value.to(t.dtype) if t.is_floating_point() else value
+def as_time(t: float | Real[Tensor, "*s"]) -> Float64[Tensor, "*s"]:
+    """Return ``t`` as a tensor in float64."""
+    return t.double() if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)
+
+
+def in_type_of(t: float | Real[Tensor, "*s"], value: Float64[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """Return ``value`` in the type of the times it belongs to; integers and plain numbers have none to give."""
+    return value.to(t.dtype) if isinstance(t, Tensor) and t.is_floating_point() else value

@@ -3,6 +3,7 @@
 import functools
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -165,11 +166,12 @@ class Cosine(Table):
 class Betas(Table):
     """Betas that are given one by one: the reference's ``given_betas``."""
 
-    values: tuple[float, ...]
+    values: Sequence[float]
     timesteps: int = field(init=False)
     kind: Literal["betas"] = "betas"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "values", tuple(self.values))
         object.__setattr__(self, "timesteps", len(self.values))
         super().__post_init__()
         if not all(0 < value < 1 for value in self.values):
