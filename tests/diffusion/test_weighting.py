@@ -22,6 +22,7 @@ from calotype.diffusion import (
     P2Weighting,
     SimpleWeighting,
     UniformTimes,
+    ZeroTerminalSNR,
     error_weights,
     q_sample,
 )
@@ -132,6 +133,19 @@ def test_weights_are_finite_at_the_ends_of_time(weighting):
         ends = error_weights(weighting, prediction, t, Flow(), UNIFORM)
         near = error_weights(weighting, prediction, t.lerp(t.new_tensor(0.5), 1e-9), Flow(), UNIFORM)
         torch.testing.assert_close(ends, near, rtol=1e-8, atol=1e-7)
+
+
+@pytest.mark.parametrize("times", [UniformTimes(), LogitNormalTimes(), LogNormalTimes()])
+def test_the_bound_s_weights_are_held_beyond_the_least_noise_and_as_near_to_pure_noise(times):
+    least = Flow().t_min
+    t = torch.tensor([0.0, 1e-9, least, 1 - least, 1 - 1e-9, 1.0], dtype=torch.float64)
+    for prediction in PREDICTIONS:
+        weights = error_weights(ELBOWeighting(), prediction, t, Flow(), times)
+        assert weights.isfinite().all()
+        torch.testing.assert_close(weights, weights[[2, 2, 2, 3, 3, 3]], rtol=1e-9, atol=0)
+        assert error_weights(ELBOWeighting(), prediction, t[2:3] * 1.1, Flow(), times) < weights[2]
+    ends = torch.tensor([0.0, 999.0], dtype=torch.float64)
+    assert error_weights(ELBOWeighting(), "v", ends, ZeroTerminalSNR(of=Linear()), times).isfinite().all()
 
 
 def test_min_snr_is_gamma_for_a_clean_image_and_one_for_pure_noise():

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from calotype.diffusion.prediction import Prediction, eps_error, x0_error
 from calotype.diffusion.schedule import NoiseSchedule
+from calotype.diffusion.schedule.base import in_type_of
 from calotype.diffusion.times import TimeSampling
 from calotype.utils.config import Config
 
@@ -62,7 +63,8 @@ class ELBOWeighting(Config):
     """1/2 for eps and unit of log SNR: the mean loss is the bound's diffusion term per element, in nats.
 
     The variational bound in continuous time (arXiv:2107.00630): -1/2 d(log SNR)/dt for eps, divided by the density with
-    which times are drawn. It is the same bound whatever the schedule and the times.
+    which times are drawn. It is the same bound whatever the schedule and the times. Weights, which have no
+    limits there, are held beyond ``t_min`` and as near to pure noise.
     """
 
     kind: Literal["elbo"] = "elbo"
@@ -95,7 +97,15 @@ def error_weights(
         case EDMWeighting(sigma_data=sigma_data):
             return of_eps + of_x0 / sigma_data**2
         case ELBOWeighting():
-            return of_eps / (2 * times.log_snr_density(t, schedule))
+            inside = t.double().clamp(*_ends(schedule))
+            error = eps_error(prediction, schedule.alpha(inside), schedule.sigma(inside))
+            return in_type_of(t, error.square() / (2 * times.log_snr_density(inside, schedule)))
+
+
+def _ends(schedule: NoiseSchedule) -> tuple[float, float]:
+    """Return ``t_min`` and the time of as much noise as there is image at ``t_min``, if the schedule goes so far."""
+    low = schedule.t_min
+    return low, float(schedule.time(-schedule.log_snr(low)))
 
 
 def _check_positive(**fields: float) -> None:
