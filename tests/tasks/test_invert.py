@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import calotype as ct
-from calotype.diffusion import CFG, DDIM, DDPM, EDM, PLMS, DPMSolver, Estimate, Flow, Heun, Linear, solve
+from calotype.diffusion import CFG, DDIM, DDPM, EDM, PLMS, DPMSolver, EDMStochastic, Estimate, Flow, Heun, Linear, solve
 from calotype.tasks.invert import backwards, invert
 from calotype.utils.errors import UserError
 from tiny import autoencoder_artifact, diffusion_recipe, loader, settings
@@ -92,5 +92,13 @@ def test_mistakes_are_told_in_one_line(model, images):
         invert(model, images, caption=["a"])
     with pytest.raises(UserError, match="size must be a multiple of 4"):
         invert(model, images[:, :, :, :10])
-    with pytest.raises(ValueError, match="adds noise"):
-        invert(model, images, solver=DDPM())
+
+
+@pytest.mark.parametrize(
+    "solver", [DDPM(), DDIM(eta=1.0), DPMSolver(algorithm="sde_dpm_solver++"), EDMStochastic(churn=1.0)]
+)
+def test_a_solver_that_adds_noise_is_refused_before_anything_is_computed(model, images, solver, monkeypatch):
+    monkeypatch.setattr(model, "encode", None)
+    with pytest.raises(ValueError, match=rf"^solver: {type(solver).__name__}.* adds noise.*; take DPMSolver"):
+        invert(model, images, solver=solver)
+    assert not any(each.stochastic for each in (DDIM(), DPMSolver(), PLMS(), Heun(), EDMStochastic(churn=0.0)))

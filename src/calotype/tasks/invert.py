@@ -40,8 +40,13 @@ def invert(
     for name, values in fields.items():
         if isinstance(values, str) or len(values) != len(images):
             raise UserError(f"{name}: give a list with one value per image, {len(images)} of them")
+    solver = solver or DPMSolver()
+    if solver.stochastic:
+        raise ValueError(
+            f"solver: {solver} adds noise, which no walk back can know; take DPMSolver(), DDIM() or Heun()"
+        )
     model.latent_shape((images.shape[2], images.shape[3]))
-    grid, solver = backwards(model.schedule.grid(steps), model.schedule), solver or DPMSolver()
+    grid = backwards(model.schedule.grid(steps), model.schedule)
     results = []
     for first in range(0, len(images), batch_size):
         rows = slice(first, first + batch_size)

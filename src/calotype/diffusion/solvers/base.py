@@ -32,6 +32,11 @@ class Solver(Config, ABC):
     def step(self, denoise: Denoise, state: State, grid: Grid, i: int, noise: NoiseSource | None) -> State:
         """Go from node ``i`` of the grid, where ``state.x`` is, to node ``i + 1``."""
 
+    @property
+    def stochastic(self) -> bool:
+        """Whether steps add noise, so that no walk leads back."""
+        return False
+
     def evaluations(self, steps: int) -> int:
         """Return how often ``steps`` steps that end at a clean node call the denoiser."""
         return steps

@@ -34,6 +34,11 @@ class DDIM(Solver):
         if self.temperature < 0:
             raise ValueError(f"temperature must be at least 0, not {self.temperature}")
 
+    @property
+    def stochastic(self) -> bool:
+        """Whether steps add noise."""
+        return self.eta > 0
+
     def step(self, denoise: Denoise, state: State, grid: Grid, i: int, noise: NoiseSource | None) -> State:
         """Go from node ``i`` to node ``i + 1``.
 

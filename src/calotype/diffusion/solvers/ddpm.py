@@ -37,6 +37,11 @@ class DDPM(Solver):
         if self.temperature < 0:
             raise ValueError(f"temperature must be at least 0, not {self.temperature}")
 
+    @property
+    def stochastic(self) -> bool:
+        """Whether steps add noise."""
+        return True
+
     def step(self, denoise: Denoise, state: State, grid: Grid, i: int, noise: NoiseSource | None) -> State:
         """Go from node ``i`` to node ``i + 1``.
 

@@ -54,6 +54,11 @@ class DPMSolver(Solver):
         if self.algorithm == "sde_dpm_solver++" and self.method != "multistep":
             raise ValueError(f"method must be 'multistep' for algorithm 'sde_dpm_solver++', not {self.method!r}")
 
+    @property
+    def stochastic(self) -> bool:
+        """Whether steps add noise."""
+        return self.algorithm == "sde_dpm_solver++"
+
     def step(self, denoise: Denoise, state: State, grid: Grid, i: int, noise: NoiseSource | None) -> State:
         """Go from node ``i`` to node ``i + 1``.
 

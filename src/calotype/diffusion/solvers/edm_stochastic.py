@@ -43,6 +43,11 @@ class EDMStochastic(Solver):
         if self.inflation <= 0:
             raise ValueError(f"inflation must be above 0, not {self.inflation}")
 
+    @property
+    def stochastic(self) -> bool:
+        """Whether steps add noise."""
+        return self.churn > 0
+
     def evaluations(self, steps: int) -> int:
         """Return 2 steps - 1: two in every step but the one to the clean node."""
         return 2 * steps - 1
