@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from calotype.training.health import HISTORY, LONG, Finding, HealthMonitor
+from calotype.training.health import HISTORY, LASTING_STEPS, Finding, HealthMonitor
 
 Trace = Callable[[int], dict[str, float]]
 STEPS = 600
@@ -112,9 +112,21 @@ def test_what_must_last(rule: str, bad: dict[str, float]) -> None:
     found = list(watch(monitor(), trace))
     assert [finding.rule for _, finding in found] == [rule, rule]
     assert {finding.remedy for _, finding in found} == {"say"}
-    assert 180 + 3 * (LONG - 1) <= found[0][0] < 180 + 3 * (LONG + 1)
+    assert 180 + LASTING_STEPS - 3 <= found[0][0] < 180 + LASTING_STEPS + 3
     assert all("\n" not in finding.sees + finding.advice for _, finding in found)
     assert rules(lambda step: trace(0) | (bad if step % 30 < 24 else {})) == []
+
+
+@pytest.mark.parametrize(("steps", "lasting"), [(150, LASTING_STEPS), (2000, LASTING_STEPS), (6000, 300)])
+def test_what_lasts_lasts_a_twentieth_of_a_run_and_never_few_steps(steps: int, lasting: int) -> None:
+    """A discriminator that has just begun cannot tell anything yet."""
+    ((step, found),) = watch(
+        HealthMonitor("reconstruction", batch_size=1, total=steps),
+        lambda _: {"reconstruction": 1.0} | GAN | {"logits_real": 0.01, "logits_fake": 0.0},
+        range(steps),
+    )
+    assert found.rule == "discriminator collapse"
+    assert step + 1 == lasting
 
 
 @pytest.mark.parametrize("name", ["gradient_norm", "d_weight"])

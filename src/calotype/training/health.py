@@ -18,8 +18,9 @@ from calotype.training.logs import StepLogs
 
 LOOKS, MOST_STEPS = 200, 100
 LEVEL_STEPS, LEVEL_SAMPLES = 32, 512
-HISTORY, LONG = 40, 10
-"""How many looks are remembered, and for how many something must last that is normal for a while: 5 % of a run."""
+HISTORY, LONG, LASTING_STEPS = 40, 10, 100
+"""How many looks are remembered, and for how many something must last that is normal for a while: 5 % of a run, and
+never less than these steps: in fewer a discriminator has not learned to tell anything."""
 SUSPICIOUS, TAKEN_OVER, DIVERGED = 1.2, 1.25, 1.5
 """The level of the loss over its best: above this nothing is kept to go back to; the discriminator weighs too much;
 training has come apart."""
@@ -45,11 +46,13 @@ class Finding:
 class Vitals:
     """What rules look at: medians between looks, newest last, and the watched loss.
 
-    ``level`` is None until there are steps enough. ``without_progress`` is the share of the run since the level last
+    ``long`` is the number of looks for which something must last. ``level`` is None until there are steps enough.
+    ``without_progress`` is the share of the run since the level last
     fell by 2 %, ``patience`` how much of it is too much.
     """
 
     series: Mapping[str, Sequence[float]]
+    long: int = LONG
     level: float | None = None
     best: float = math.inf
     without_progress: float = 0.0
@@ -61,9 +64,9 @@ class Vitals:
         return bool(self.series.get("d_weight"))
 
     def lately(self, name: str) -> Sequence[float]:
-        """Return the values of the last looks; nothing where there were fewer than ``LONG``."""
+        """Return the values of the last looks; nothing where there were fewer than ``long``."""
         values = self.series.get(name, ())
-        return values[-LONG:] if len(values) >= LONG else ()
+        return values[-self.long :] if len(values) >= self.long else ()
 
 
 def divergence(vitals: Vitals) -> Finding | None:
@@ -131,7 +134,7 @@ def dead_codes(vitals: Vitals) -> Finding | None:
     if not use or max(use) > DEAD_CODES:
         return None
     sees = f"only {use[-1]:.1%} of the codes are used"
-    return Finding("dead codes", sees, "take fewer codes, restart them more often, or use FSQ")
+    return Finding("dead codes", sees, "take fewer codes (FSQ: fewer levels), or restart idle ones more often")
 
 
 def posterior_collapse(vitals: Vitals) -> Finding | None:
@@ -169,6 +172,7 @@ class HealthMonitor:
     def __init__(self, watched: str, *, batch_size: int, total: int) -> None:
         self.watched, self.steps = watched, max(1, total // batch_size)
         self.interval = min(max(1, self.steps // LOOKS), MOST_STEPS)
+        self.long = max(LONG, math.ceil(LASTING_STEPS / self.interval))
         self.per_level = math.ceil(max(LEVEL_STEPS, LEVEL_SAMPLES / batch_size) / self.interval)
         self.pending = StepLogs({})
         self.series: dict[str, list[float]] = {}
@@ -185,7 +189,7 @@ class HealthMonitor:
         if not values:
             return []
         self.pending, self.looks = StepLogs({}), self.looks + 1
-        kept = max(HISTORY, self.per_level)
+        kept = max(HISTORY, self.long, self.per_level)
         self.series = {name: [*self.series.get(name, ()), value][-kept:] for name, value in values.items()}
         vitals = self._vitals()
         found = [finding for rule in RULES if (finding := rule(vitals)) is not None]
@@ -217,7 +221,7 @@ class HealthMonitor:
                 self.mark, self.progress_at = level, self.looks
         waited = (self.looks - self.progress_at) * self.interval / self.steps
         patience = max(PATIENCE, 2 * self.per_level * self.interval / self.steps)
-        return Vitals(self.series, level, self.best, waited, patience)
+        return Vitals(self.series, self.long, level, self.best, waited, patience)
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return what it knows as JSON data, and the steps since the last look."""
