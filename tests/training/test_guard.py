@@ -16,6 +16,7 @@ from calotype.artifact import latest_checkpoint
 from calotype.training import guard, health
 from calotype.training.draws import Draws
 from calotype.training.ema import MovingAverage, PowerFunctionEMA
+from calotype.training.ema_snapshots import snapshots
 from calotype.training.interrupt import Interrupted
 from calotype.training.recipe import Recipe
 from calotype.training.session import start_session
@@ -50,6 +51,10 @@ def saying(recipe: Recipe, **losses: Callable[[int], float]) -> Recipe:
 
 def between(first: int, last: int, value: float = 3.0) -> Callable[[int], float]:
     return lambda seen: value if first <= seen < last else 1.0
+
+
+def rising(seen: int) -> float:
+    return {20: 1.6, 24: 2.0}.get(seen, 1.0)
 
 
 def messages(run: Path) -> list[str]:
@@ -160,6 +165,19 @@ def test_what_it_goes_back_to_is_what_was(tmp_path: Path) -> None:
     assert len(states) == 5
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     assert not all(torch.equal(states[1][key], states[2][key]) for key in states[1])
+
+
+def test_snapshots_of_what_was_undone_are_removed(tmp_path: Path) -> None:
+    """That at 24 is neither as good as what was kept at 20 nor as bad as what, at 28, made the run go back."""
+    recipe, taken = saying(autoencoder_recipe(disc_from=1.0), reconstruction=rising), []
+
+    def look(batch: Any) -> Any:
+        taken.append(snapshots(tmp_path))
+        return batch
+
+    Trainer(settings(tmp_path, ema_snapshots=10)).fit(recipe, AtBatch(recipe.train, look, starts=[24, 28]))
+    assert "at 28 images: went back to what it was at 20 images" in messages(tmp_path)[0]
+    assert taken == [[4, 8, 12, 16, 20, 24], [4, 8, 12, 16, 20, 28]]
 
 
 def test_where_the_discriminator_is_to_blame_its_weight_is_halved(tmp_path: Path) -> None:

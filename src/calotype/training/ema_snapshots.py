@@ -14,6 +14,7 @@ from torch import Tensor
 
 from calotype.artifact import read_artifact, resolve, write_artifact
 from calotype.training.ema import MovingAverage, gamma_of
+from calotype.utils import distributed
 from calotype.utils.errors import UserError
 from calotype.utils.files import atomic_folder, atomic_write
 from calotype.utils.tensors import load_tensors, save_tensors
@@ -52,6 +53,13 @@ def snapshot_cost(run: Path, average: MovingAverage, count: int) -> str:
 def snapshots(run: Path) -> list[int]:
     """Return the samples seen at a run's snapshots."""
     return sorted(int(file.stem) for file in (run / "ema").glob("*.safetensors") if file.stem.isdigit())
+
+
+def remove_later_snapshots(run: Path, seen: int) -> None:
+    """Remove what was taken after ``seen`` samples, on the main process: a run that goes back has not been there."""
+    for each in snapshots(run) if distributed.is_main() else ():
+        if each > seen:
+            snapshot_file(run, each).unlink()
 
 
 def overlap(a: Profile, b: Profile) -> float:

@@ -1,7 +1,7 @@
 """What is done about a run that goes wrong: a step is left out, or the run goes back to where all was well."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,13 +44,23 @@ class Guard:
     cause; what has not helped is done again, twice as hard, and in the end together with the other. A discriminator
     that weighs too much is eased in the same way, as often as need be. A loss that stalls is eased without going back.
 
-    What it does is a function of the logs and of samples seen, the same on every process, and part of the checkpoint.
+    ``undone`` is told, whenever the run goes back, after how many samples all that followed is void. What is done is a
+    function of the logs and of samples seen, the same on every process, and part of the checkpoint.
     """
 
     def __init__(
-        self, recipe: Recipe, average: MovingAverage, *, batch_size: int, total: int, limit: int, seen: int
+        self,
+        recipe: Recipe,
+        average: MovingAverage,
+        *,
+        batch_size: int,
+        total: int,
+        limit: int,
+        seen: int,
+        undone: Callable[[int], None],
     ) -> None:
         self.recipe, self.average, self.batch_size, self.limit = recipe, average, batch_size, limit
+        self.undone = undone
         self.monitor = HealthMonitor(recipe.watched, batch_size=batch_size, total=total)
         self.rate_factor, self.disc_factor = 1.0, 1.0
         self.interventions, self.in_vain, self.stalls = 0, 0, 0
@@ -178,6 +188,7 @@ class Guard:
 
     def _go_back(self) -> str:
         restore_training_state(self.recipe, self.kept, self.average)
+        self.undone(self.kept_at)
         self.monitor.forget()
         return f"went back to what it was at {self.kept_at} {self.recipe.unit}"
 

@@ -1,5 +1,6 @@
 """Where training begins: how long a run is, whether it goes on from somewhere, and what it needs to start."""
 
+import functools
 import logging
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from calotype.artifact import write_config
 from calotype.training.checkpoint import load_checkpoint
 from calotype.training.ema import MovingAverage
-from calotype.training.ema_snapshots import TRACKS, snapshot_cost
+from calotype.training.ema_snapshots import TRACKS, remove_later_snapshots, snapshot_cost
 from calotype.training.guard import Guard
 from calotype.training.interrupt import stop_request
 from calotype.training.logs import StepLogs
@@ -73,6 +74,7 @@ class Trainer:
             total=total,
             limit=self.config.interventions,
             seen=seen,
+            undone=functools.partial(remove_later_snapshots, self.run),
         )
         if health is not None:
             guard.load(*health)
