@@ -11,7 +11,7 @@ import argparse
 import statistics
 from pathlib import Path
 
-from recipe_ladder import Bench
+from recipe_ladder_bench import Bench, locked, samples_in
 from recipe_ladder_page import interval
 from recipe_ladder_rungs import RUNGS, SHAPE, Rung, folder_of
 
@@ -31,12 +31,14 @@ def main() -> None:
     arguments = parser.parse_args()
     RUNGS.clear()
     RUNGS.update({name: Rung(name, "", lambda _, name=name: DIFFUSION[name].method) for name in NAMES})
-    arguments.runs.mkdir(parents=True, exist_ok=True)
-    bench = Bench(arguments.runs)
-    samples = bench.samples(arguments.seconds)
+    bench, counted = Bench(arguments.runs), arguments.runs / f"samples-{arguments.seconds:g}.json"
+    with locked(arguments.runs / "timing.lock"):
+        if not counted.exists():
+            write_json(counted, samples_in(arguments.seconds, bench.times([*NAMES], 12)))
+    samples = read_json(counted)
     for seed in range(arguments.seeds):
         for name in NAMES:
-            bench.run(name, seed, samples[name])
+            print(f"seed {seed}  {name:8} {bench.run(name, seed, samples[name])}", flush=True)
     done = {
         name: [folder_of(arguments.runs, name) / str(seed) / "result.json" for seed in range(arguments.seeds)]
         for name in NAMES
