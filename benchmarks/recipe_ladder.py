@@ -71,14 +71,15 @@ def samples_of(runs: Path, names: list[str], seconds: float, workers: int) -> di
 
 
 def train_all(runs: Path, jobs: list[tuple[str, int]], samples: dict[str, int], workers: int) -> None:
-    """Do every job, ``workers`` at a time, and say how it went."""
+    """Do every job, ``workers`` at a time, and say how it went; one that fails stops no other."""
     begun = time.monotonic()
     with pool(workers) as processes:
         running = {processes.submit(trained, runs, name, seed, samples[name]): (name, seed) for name, seed in jobs}
         for done, future in enumerate(as_completed(running), 1):
             name, seed = running[future]
-            left = clock((time.monotonic() - begun) / done * (len(jobs) - done))
-            print(f"{done:3}/{len(jobs)}  {left} left  seed {seed}  {name:26} {future.result()}", flush=True)
+            error, left = future.exception(), clock((time.monotonic() - begun) / done * (len(jobs) - done))
+            told = f"FAILED: {error}" if error else future.result()
+            print(f"{done:3}/{len(jobs)}  {left} left  seed {seed}  {name:26} {told}", flush=True)
 
 
 def main() -> None:
