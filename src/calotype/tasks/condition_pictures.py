@@ -7,12 +7,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 
+from calotype.utils.box_picture import draw_boxes
+from calotype.utils.boxes import as_object
 from calotype.utils.label_maps import coloured
-
-LEAST = 64
 
 
 def condition_pictures(
@@ -30,26 +30,10 @@ def condition_pictures(
     return None
 
 
-def draw_boxes(boxes: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> Float[Tensor, "3 height width"]:
-    """Return the outlines of ``boxes`` with their classes, on white; the same class has the same colour."""
-    scale = max(1, -(-LEAST // min(size)))
-    height, width = (side * scale for side in size)
-    picture = Image.new("RGB", (width, height), "white")
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default_imagefont()
-    for each in boxes:
-        x, y, wide, high = each["box"]
-        colour = tuple(coloured(np.array([[_number(str(each["class"]))]]))[0, 0].tolist())
-        left, top = x * width, y * height
-        corners = (left, top, max(left, left + wide * width - 1), max(top, top + high * height - 1))
-        draw.rectangle(corners, outline=colour, width=max(1, min(height, width) // 64))
-        draw.text((left + 2, top + 1), str(each["class"]), fill=colour, font=font)
-    shrunk = picture.resize((size[1], size[0]), Image.Resampling.BOX)
-    return _from_bytes(np.asarray(shrunk))
-
-
 def _picture(name: str, value: Any, size: tuple[int, int]) -> Float[Tensor, "3 height width"] | None:
     if name == "boxes" and value is not None:
-        return draw_boxes(value, size)
+        framed = draw_boxes(np.full((*size, 3), 255, np.uint8), [as_object(each) for each in value])
+        return _from_bytes(np.asarray(Image.fromarray(framed).resize((size[1], size[0]), Image.Resampling.BOX)))
     if isinstance(value, tuple):
         image, known = value
         value = torch.where(known >= 0.5, image, torch.zeros_like(image))
@@ -61,11 +45,6 @@ def _picture(name: str, value: Any, size: tuple[int, int]) -> Float[Tensor, "3 h
         return None
     colours = value[:3] if len(value) >= 3 else value[:1].expand(3, -1, -1)
     return F.interpolate(colours[None].float(), size, mode="nearest")[0]
-
-
-def _number(name: str) -> int:
-    """Return a number for a name, the same in every picture."""
-    return sum(name.encode()) % 251
 
 
 def _from_bytes(pixels: np.ndarray) -> Float[Tensor, "3 height width"]:
