@@ -127,7 +127,7 @@ def test_nothing_is_overwritten_or_left_half_done(tmp_path: Path, monkeypatch: p
         write_scenes(tmp_path / "full", 1)
     with pytest.raises(UserError, match="between 16 and 1024, not 64x2000"):
         write_scenes(tmp_path / "new", 1, size=(2000, 64))
-    monkeypatch.setattr(scenes, "write_labels", lambda *_: exec("raise KeyboardInterrupt"))
+    monkeypatch.setattr(scenes, "label_image", lambda *_: exec("raise KeyboardInterrupt"))
     with pytest.raises(KeyboardInterrupt):
         write_scenes(tmp_path / "new", 1)
     assert [path.name for path in tmp_path.iterdir()] == ["full"]

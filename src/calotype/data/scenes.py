@@ -19,8 +19,7 @@ from calotype.utils.box_picture import draw_boxes, enlarged
 from calotype.utils.boxes import Box, LayoutObject
 from calotype.utils.errors import UserError
 from calotype.utils.files import atomic_folder
-from calotype.utils.images import save_png
-from calotype.utils.label_maps import coloured, write_labels
+from calotype.utils.label_maps import coloured, label_image
 from calotype.utils.progress import progress
 from calotype.utils.seeds import seed_of
 from calotype.utils.size import Size, height_width, size_text
@@ -103,12 +102,13 @@ def write_scenes(out: Path, count: int, *, size: Size = 64, objects: tuple[int, 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty: give a new folder, or remove it first")
     with atomic_folder(out) as folder, progress("composing", count, unit="scenes") as bar:
+        (folder / MAPS).mkdir()
         rows = []
         for number in range(count):
             scene = compose_scene(seed, number, size=size, objects=objects)
             name = f"{number:06}.png"
-            save_png(folder / name, scene.pixels)
-            write_labels(folder / MAPS / name, scene.labels)
+            Image.fromarray(scene.pixels).save(folder / name)
+            label_image(scene.labels).save(folder / MAPS / name)
             rows.append(
                 {
                     "file_name": name,

@@ -1,6 +1,7 @@
 """Label maps: images whose values are the numbers of classes, not brightness."""
 
 import colorsys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image, ImageOps
 
 from calotype.utils.files import atomic_write
 from calotype.utils.image_info import MAX_PIXELS, ImageError, decoding
-from calotype.utils.images import read_image, save_png
+from calotype.utils.images import read_image
 from calotype.utils.npy import MAGIC
 from calotype.utils.pillow_images import opened, raw_mode
 
@@ -61,7 +62,14 @@ def _from_array(path: Path | str, max_pixels: int) -> np.ndarray:
 
 
 def write_labels(path: Path | str, labels: Int[np.ndarray, "h w"]) -> None:
-    """Write labels as a PNG, atomically: with a palette and -1 as 255, or, where labels exceed 254, in 16-bit grey.
+    """Write ``label_image`` as a PNG, atomically."""
+    image = label_image(labels)
+    with atomic_write(path) as temporary:
+        image.save(temporary, format="PNG")
+
+
+def label_image(labels: Int[np.ndarray, "h w"]) -> Image.Image:
+    """Return labels as an image with a palette and -1 as 255, or, where labels exceed 254, in 16-bit grey.
 
     Raises:
         ValueError: labels beyond 65535, or above 254 together with -1, which has no value in 16 bits.
@@ -70,12 +78,10 @@ def write_labels(path: Path | str, labels: Int[np.ndarray, "h w"]) -> None:
     if low < UNLABELLED or high > 65_535 or (low < 0 and high >= _IN_8_BITS):
         raise ValueError(f"labels from {low} to {high} do not fit into a PNG")
     if high >= _IN_8_BITS:
-        save_png(path, labels.astype(np.uint16))
-        return
+        return Image.fromarray(labels.astype(np.uint16))
     image = Image.fromarray(np.where(labels < 0, _IN_8_BITS, labels).astype(np.uint8))
     image.putpalette(_palette().tobytes())
-    with atomic_write(path) as temporary:
-        image.save(temporary, format="PNG")
+    return image
 
 
 def coloured(labels: Int[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
@@ -83,6 +89,7 @@ def coloured(labels: Int[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
     return _palette()[np.where(labels < 0, _IN_8_BITS, labels % _IN_8_BITS)]
 
 
+@cache
 def _palette() -> UInt8[np.ndarray, "256 3"]:
     """Colours whose neighbours differ: hues a golden ratio apart, in three lightnesses; black is unlabelled."""
     colours = [colorsys.hls_to_rgb(i * _GOLDEN_RATIO % 1, (0.55, 0.4, 0.7)[i % 3], 0.75) for i in range(_IN_8_BITS)]
