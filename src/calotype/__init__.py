@@ -19,6 +19,7 @@ _EXPORTS = {
         "BERTEmbedderConfig",
         "BPEConfig",
         "Box",
+        "BoxesConfig",
         "ClassEmbedderConfig",
         "Conditioner",
         "ConditionerConfig",

@@ -25,6 +25,23 @@ def test_labels_become_shares_of_each_class() -> None:
     assert torch.equal(embedder(embedder.prepare([one_hot])).concat[0], shares[0])
 
 
+def test_what_is_not_labelled_is_no_class() -> None:
+    embedder = replace(PLAIN, stages=0).build()
+    shares = embedder(embedder.prepare([LABELS - 1])).concat
+    assert torch.equal(shares.sum(dim=1), (LABELS > 0).float()[None])
+    assert torch.equal(shares[:, 0], (LABELS == 1).float()[None])
+
+
+@pytest.mark.parametrize("method", ["area", "nearest"])
+@pytest.mark.parametrize("factor", [1, 2, 3, 4, 6, 8, 12, 16])
+def test_one_stage_lands_on_the_latents_of_any_factor(factor: int, method: str) -> None:
+    embedder = replace(PLAIN, multiplier=1 / factor, stages=1, method=method).build()
+    grid = torch.randint(3, (5, 8), generator=torch.Generator().manual_seed(0))
+    labels = grid.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
+    concat = embedder(embedder.prepare([labels])).concat
+    torch.testing.assert_close(concat, F.one_hot(grid, 3).permute(2, 0, 1)[None].float())
+
+
 def test_channels_are_mapped_after_the_stages() -> None:
     embedder = replace(CONFIG, bias=True).build()
     assert list(embedder.state_dict()) == ["channel_mapper.weight", "channel_mapper.bias"]
@@ -52,7 +69,7 @@ def test_a_missing_map_has_no_size_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [LABELS + 2, LABELS - 1, LABELS.float(), torch.zeros(2, 4, 4), torch.zeros(4), "sky", torch.zeros(3, 0, 4)]
+    "value", [LABELS + 2, LABELS - 2, LABELS.float(), torch.zeros(2, 4, 4), torch.zeros(4), "sky", torch.zeros(3, 0, 4)]
 )
 def test_what_is_no_map_is_refused(value: Any) -> None:
     embedder = CONFIG.build()

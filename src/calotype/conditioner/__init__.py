@@ -3,6 +3,7 @@
 from calotype.conditioner.conditioner import Conditioner, ConditionerConfig
 from calotype.conditioner.embedders.base import Embedder, EmbedderConfig, FieldConfig, Widths
 from calotype.conditioner.embedders.bert import BERTEmbedder, BERTEmbedderConfig, TokensConfig
+from calotype.conditioner.embedders.boxes import BoxesConfig, BoxesEmbedder
 from calotype.conditioner.embedders.bpe import BPEConfig, BPETokens, train_bpe
 from calotype.conditioner.embedders.class_token import ClassEmbedder, ClassEmbedderConfig
 from calotype.conditioner.embedders.encoded_image import EncodedImage, EncodedImageConfig
@@ -26,6 +27,8 @@ __all__ = [
     "BPEConfig",
     "BPETokens",
     "Box",
+    "BoxesConfig",
+    "BoxesEmbedder",
     "ClassEmbedder",
     "ClassEmbedderConfig",
     "Conditioner",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from calotype.conditioner.embedders import (  # noqa: F401 (their kinds are known once they are imported)
     bert,
+    boxes,
     class_token,
     encoded_image,
     frozen_text,

@@ -55,7 +55,7 @@ class SpatialRescalerConfig(FieldConfig):
 class SpatialRescaler(Embedder):
     """Fills ``concat``; state-dict keys ``channel_mapper.*`` as in the reference.
 
-    Values are maps (in_channels, h, w), or integer labels (h, w) that become one channel per class.
+    Values are maps (in_channels, h, w), or integer labels (h, w) that become one channel per class; -1 is none of them.
     """
 
     def __init__(self, config: SpatialRescalerConfig) -> None:
@@ -119,6 +119,6 @@ class SpatialRescaler(Embedder):
         if tensor is None or not tensor.numel():
             return None
         if tensor.ndim == 2 and not tensor.is_floating_point():
-            return tensor.long() if 0 <= int(tensor.min()) <= int(tensor.max()) < channels else None
+            return tensor.long() if -1 <= int(tensor.min()) <= int(tensor.max()) < channels else None
         maps = tensor.ndim == 3 and len(tensor) == channels
         return tensor.to(torch.promote_types(tensor.dtype, torch.float32)) if maps else None

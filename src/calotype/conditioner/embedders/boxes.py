@@ -1,0 +1,128 @@
+"""Objects in boxes, each as one context token: grounding tokens (GLIGEN, arXiv:2301.07093)."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from calotype.conditioner.embedders.base import Embedder, FieldConfig, Widths
+from calotype.diffusion.conditioning import Conditioning
+from calotype.utils.boxes import LayoutObject, as_object
+from calotype.utils.errors import UserError, nearest
+
+log = logging.getLogger(__name__)
+
+_NONE = -1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxesConfig(FieldConfig):
+    """Up to ``max_objects`` objects of ``classes``, each a token of ``channels``; the order has no meaning.
+
+    Edges are seen through the sines and cosines of ``frequencies`` octaves: pi times 1, 2, 4 ...
+    """
+
+    kind: Literal["boxes"] = "boxes"
+    field: str = "boxes"
+    classes: tuple[str, ...]
+    channels: int
+    max_objects: int = 30
+    frequencies: int = 8
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "max_objects", "frequencies"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not self.classes or len(set(self.classes)) < len(self.classes):
+            raise ValueError("classes must name each class once, and at least one")
+        self.check_dropout()
+
+    def widths(self, latent_channels: int) -> Widths:  # noqa: ARG002
+        """Return the tokens' width."""
+        return Widths(context=self.channels)
+
+    def build(self) -> "BoxesEmbedder":
+        """Make the embedder with fresh weights."""
+        return BoxesEmbedder(self)
+
+
+class BoxesEmbedder(Embedder):
+    """Fills ``context`` with ``MLP(class embedding, Fourier(x, y, width, height))`` per object (Eq. 5), and the mask.
+
+    A missing layout and one without objects are the same: the learned null token alone.
+    """
+
+    def __init__(self, config: BoxesConfig) -> None:
+        super().__init__()
+        self.config, self.field, self.dropout = config, config.field, config.dropout
+        self.index = {name: number for number, name in enumerate(config.classes)}
+        channels = config.channels
+        self.embedding = nn.Embedding(len(config.classes), channels)
+        self.mlp = nn.Sequential(
+            nn.Linear(channels + 8 * config.frequencies, channels),
+            nn.SiLU(),
+            nn.Linear(channels, channels),
+            nn.SiLU(),
+            nn.Linear(channels, channels),
+        )
+        self.null_token = nn.Parameter(torch.zeros(channels))
+
+    def takes(self, value: Any) -> bool:
+        """Return whether ``value`` is a list of objects of known classes."""
+        try:
+            self._row(value)
+        except UserError:
+            return False
+        return value is not None
+
+    def prepare(self, values: Sequence[Any], size: tuple[int, int] | None = None) -> Float[Tensor, "b n 5"]:  # noqa: ARG002
+        """Map layouts to one row per object: its class's number (-1: no object), x, y, width and height."""
+        return torch.stack([self._row(value) for value in values])
+
+    def null(self, count: int, size: tuple[int, int] | None = None) -> Float[Tensor, "b n 5"]:  # noqa: ARG002
+        """Return layouts without objects."""
+        return torch.full((count, self.config.max_objects, 5), _NONE)
+
+    def forward(self, inputs: Float[Tensor, "b n 5"], drop: Bool[Tensor, " b"] | None = None) -> Conditioning:
+        """Embed objects; those of dropped layouts are not seen."""
+        there = inputs[:, :, 0] >= 0  # b n
+        if drop is not None:
+            there = there & ~drop[:, None]
+        names = self.embedding(inputs[:, :, 0].clamp(min=0).long())
+        tokens = self.mlp(torch.cat([names, self._fourier(inputs[:, :, 1:]).to(names)], dim=2))
+        # objects come first: a first token that is none is the null of a layout without objects
+        first = torch.arange(inputs.shape[1], device=inputs.device) == 0
+        context = torch.where(there[:, :, None], tokens, self.null_token.to(tokens))
+        return Conditioning(context=context, context_mask=there | first)
+
+    def _fourier(self, edges: Float[Tensor, "b n 4"]) -> Float[Tensor, "b n d"]:
+        octaves = math.pi * 2.0 ** torch.arange(self.config.frequencies, device=edges.device)
+        angles = (edges[..., None] * octaves).flatten(2)
+        return torch.cat([angles.sin(), angles.cos()], dim=2)
+
+    def _row(self, value: Any) -> Float[Tensor, "n 5"]:
+        row, most = self.null(1)[0], self.config.max_objects
+        if value is None:
+            return row
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            raise UserError(f"{self.field} must be a list of objects, not {type(value).__name__}: {value!r}")
+        objects = [self._object(item) for item in value]
+        if len(objects) > most:
+            log.warning("only %d of %d objects fit into the layout", most, len(objects))
+        for place, item in enumerate(objects[:most]):
+            row[place] = torch.tensor([self.index[str(item.label)], *item.box])
+        return row
+
+    def _object(self, value: LayoutObject | Mapping[str, Any]) -> LayoutObject:
+        item = as_object(value)
+        if str(item.label) not in self.index:
+            raise UserError(
+                f"class {str(item.label)!r} of the layout is unknown.{nearest(str(item.label), self.index)}"
+            )
+        return item
