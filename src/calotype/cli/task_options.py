@@ -22,6 +22,7 @@ class TaskOptions:
         text: How captions are read: words, an own small transformer over the words of the captions.
         factor: How many times larger images become (upscale).
         degradation: What makes the small images (upscale).
+        box_tokens: Read boxes as discrete tokens, as in the paper, through a transformer (layout).
     """
 
     task: Literal["generate", "inpaint", "upscale", "semantic", "layout", "variations", "retrieve"] = "generate"
@@ -29,6 +30,7 @@ class TaskOptions:
     text: str = "words"
     factor: int = 4
     degradation: Literal["bicubic", "bsrgan", "bsrgan-light"] = "bsrgan-light"
+    box_tokens: bool = False
 
     def parse(self) -> "Task":
         """Return the task.

@@ -8,11 +8,13 @@ import numpy as np
 
 from calotype.conditioner import (
     BERTEmbedderConfig,
+    BoxesConfig,
     ClassEmbedderConfig,
     EncodedImageConfig,
     FieldConfig,
     LabelEmbedderConfig,
     LayoutConfig,
+    LowResolutionConfig,
     PassThroughConfig,
     SpatialRescalerConfig,
     TextEmbedderConfig,
@@ -29,12 +31,18 @@ DROPOUT = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What embedders must fit: width and depth of text, and how many pixels of how many channels make a latent."""
+    """What embedders must fit: width and depth of text, and how many pixels of how many channels make a latent.
+
+    ``upscaling`` is the factor between low-resolution images and those that are drawn;
+    with ``box_tokens`` boxes are the paper's discrete tokens, else continuous ones.
+    """
 
     channels: int
     layers: int
     factor: int
     image_channels: int
+    upscaling: int = 4
+    box_tokens: bool = False
 
 
 def plain_conditions(images: ImageSet) -> tuple[str, ...]:
@@ -56,7 +64,7 @@ def embedder_for(name: str, images: ImageSet, setting: Setting, text: str = "wor
         return _EMBEDDERS[name](images, setting, text)
     value = next((each.fields[name] for each in images.records if each.fields.get(name) is not None), None)
     if isinstance(value, FieldFile):
-        return _file(name, images)
+        return _file(name, images, setting)
     if isinstance(value, list):
         return PassThroughConfig(field=name, slot="vector", channels=len(value), dropout=DROPOUT)
     names = _distinct(images, name)
@@ -85,7 +93,9 @@ def _boxes(images: ImageSet, setting: Setting, text: str) -> FieldConfig:  # noq
     layouts = [each.fields.get("boxes") or () for each in images.records]
     classes = tuple(sorted({str(item["class"]) for layout in layouts for item in layout}))
     most = min(MOST_OBJECTS, max(map(len, layouts), default=1))
-    tokens = LayoutConfig(classes=classes, max_objects=most, tokens=max(1024, len(classes) + 1), encode_crop=False)
+    if not setting.box_tokens:
+        return BoxesConfig(classes=classes, channels=setting.channels, max_objects=most, dropout=DROPOUT)
+    tokens = LayoutConfig(classes=classes, max_objects=most, tokens=max(4096, len(classes) + 1), encode_crop=False)
     return BERTEmbedderConfig(
         field="boxes",
         vocabulary_size=tokens.tokens,
@@ -119,12 +129,25 @@ def _masked_image(images: ImageSet, setting: Setting, text: str) -> FieldConfig:
     return EncodedImageConfig(null="none")
 
 
-def _file(name: str, images: ImageSet) -> FieldConfig:
-    """Return the embedder of a field in files: arrays are vectors or tokens, all else are images."""
-    index = next(i for i, each in enumerate(images.records) if each.fields.get(name) is not None)
-    value = images.value(index, name)
+def _low_resolution(images: ImageSet, setting: Setting, text: str) -> FieldConfig:  # noqa: ARG001
+    return LowResolutionConfig(
+        factor=setting.upscaling, image_channels=setting.image_channels, autoencoder_factor=setting.factor
+    )
+
+
+def _file(name: str, images: ImageSet, setting: Setting) -> FieldConfig:
+    """Return the embedder of a field in files: arrays are vectors or tokens, all else are images of the same place."""
+    having = [i for i, each in enumerate(images.records) if each.fields.get(name) is not None]
+    value = images.value(having[0], name)
     if value.ndim == 3:
-        raise UserError(f"{name!r} holds images, which no embedder takes yet")
+        if len(having) < len(images):
+            raise UserError(f"{name!r}: {len(images) - len(having)} of {len(images)} images have none; give each one")
+        return LowResolutionConfig(
+            field=name,
+            factor=max(1, round(images.extent(having[0])[0] / value.shape[0])),
+            image_channels=setting.image_channels,
+            autoencoder_factor=setting.factor,
+        )
     slot: Any = "vector" if value.ndim == 1 else "context"
     return PassThroughConfig(field=name, slot=slot, channels=value.shape[-1], dropout=DROPOUT)
 
@@ -134,6 +157,7 @@ _EMBEDDERS: dict[str, Callable[[ImageSet, Setting, str], FieldConfig]] = {
     "class": _class,
     "boxes": _boxes,
     "segmentation": _segmentation,
+    "low_resolution": _low_resolution,
     "masked_image": _masked_image,
 }
 

@@ -1,6 +1,6 @@
 """What a model can be trained to do, and what it is conditioned on for that."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from calotype.conditioner import ConditionerConfig, FieldConfig
@@ -45,7 +45,8 @@ _MADE = ("masked_image", "low_resolution", "reference", "neighbours")
 class Task(Config):
     """A task, with further ``conditions`` by the names of their fields.
 
-    ``text`` says how captions are read (``conditioning.TEXT``); ``factor`` and ``degradation`` are those of upscaling.
+    ``text`` says how captions are read (``conditioning.TEXT``); ``factor`` and ``degradation`` are those of upscaling;
+    ``box_tokens``: boxes are the paper's discrete tokens.
     """
 
     name: TaskName = "generate"
@@ -53,6 +54,7 @@ class Task(Config):
     text: str = "words"
     factor: int = 4
     degradation: Literal["bicubic", "bsrgan", "bsrgan-light"] = "bsrgan-light"
+    box_tokens: bool = False
 
     def fields(self, images: ImageSet) -> tuple[str, ...]:
         """Return the names of the fields that a model for ``images`` is conditioned on.
@@ -77,6 +79,7 @@ class Task(Config):
             UserError: the images lack a field that the task needs, or a field cannot condition a model.
         """
         names = self.fields(images)
+        setting = replace(setting, upscaling=self.factor, box_tokens=self.box_tokens)
         embedders: tuple[FieldConfig, ...] = tuple(embedder_for(name, images, setting, self.text) for name in names)
         made = [name for name in names if name in _MADE and name not in images.field_names]
         derived = tuple(field for name in made if (field := self._derived(name)) is not None)
