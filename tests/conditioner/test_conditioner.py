@@ -148,20 +148,20 @@ def test_widths_are_what_the_slots_hold() -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BrightnessConfig(FieldConfig):
-    kind: Literal["brightness"] = "brightness"
-    field: str = "brightness"
+class ExposureConfig(FieldConfig):
+    kind: Literal["exposure"] = "exposure"
+    field: str = "exposure"
     dropout: float = 0.1
 
     def widths(self, latent_channels: int) -> Widths:
         return Widths(vector=1)
 
-    def build(self) -> "Brightness":
-        return Brightness(self)
+    def build(self) -> "Exposure":
+        return Exposure(self)
 
 
-class Brightness(Embedder):
-    def __init__(self, config: BrightnessConfig) -> None:
+class Exposure(Embedder):
+    def __init__(self, config: ExposureConfig) -> None:
         super().__init__()
         self.config, self.field, self.dropout = config, config.field, config.dropout
 
@@ -179,9 +179,9 @@ class Brightness(Embedder):
 
 
 def test_an_embedder_of_ones_own_is_one_configuration_and_one_module() -> None:
-    config = ConditionerConfig(embedders=(BrightnessConfig(), CLASS))
+    config = ConditionerConfig(embedders=(ExposureConfig(), CLASS))
     assert from_dict(ConditionerConfig, to_dict(config)) == config
-    conditioning = config.build().embed({"brightness": [0.5, None], "class": ["dog", "cat"]}, 2, CPU)
+    conditioning = config.build().embed({"exposure": [0.5, None], "class": ["dog", "cat"]}, 2, CPU)
     assert conditioning.vector.tolist() == [[0.5], [0.0]]
 
 
