@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from calotype.artifact import Artifact, read_artifact, write_artifact
-from calotype.conditioner import ConditionerConfig, TextEmbedderConfig
+from calotype.conditioner import ConditionerConfig, FieldConfig, TextEmbedderConfig
 from calotype.data.image_set import ImageSet, Record
 from calotype.data.latents import LatentLoader
 from calotype.data.loader import Loader
@@ -18,7 +18,7 @@ from calotype.data.pixel_format import PixelFormat
 from calotype.data.transforms import Transform
 from calotype.diffusion.log_variance import LogVarianceConfig
 from calotype.diffusion.objectives import Objective
-from calotype.diffusion.schedule import ScaledLinear
+from calotype.diffusion.schedule import Flow, ScaledLinear
 from calotype.diffusion.times import ImportanceTimes
 from calotype.losses import (
     LPIPSWithDiscriminatorConfig,
@@ -31,6 +31,7 @@ from calotype.models.quantisers import VectorQuantizer2Config
 from calotype.models.tiny_decoder import TinyDecoderConfig
 from calotype.models.unet import UNetConfig
 from calotype.models.vq_model import VQModelConfig
+from calotype.pipeline import LatentDiffusion, TrainedAutoencoder
 from calotype.training.autoencoder_recipe import AutoencoderRecipe, AutoencoderRecipeConfig
 from calotype.training.codebook import CodeAverageConfig, CodebookConfig
 from calotype.training.diffusion_recipe import DiffusionRecipe, DiffusionRecipeConfig
@@ -227,6 +228,23 @@ def diffusion_recipe(
         **changes,
     )
     return DiffusionRecipe(config, read_artifact(folder), latent_loader(folder), latent_loader(folder, 4, first=12))
+
+
+def conditioned_model(*embedders: FieldConfig) -> LatentDiffusion:
+    """An untrained model with these conditions, whose network has no weights of zero to hide a mistake."""
+    torch.manual_seed(0)
+    conditioner, autoencoder = ConditionerConfig(embedders=embedders), AUTOENCODER.build()
+    autoencoder.set_latent_statistics([0.1, 0.2, 0.3, 0.4], [2.0] * 4)
+    slots = {"context_channels": None, "vector_channels": None, "transformer_depth": 0}
+    network = replace(NETWORK, in_channels=4 + conditioner.widths(4).concat, dropout=0.0, **slots).build()
+    torch.nn.init.normal_(network.out[2].weight, std=0.1)
+    return LatentDiffusion(
+        autoencoder=TrainedAutoencoder(autoencoder, PixelFormat(), SIZE),
+        conditioner=conditioner.build(),
+        network=network,
+        schedule=Flow(),
+        prediction="flow",
+    )
 
 
 def tiny_decoder_recipe(folder: Path, *, weights: int = 0, **changes: Any) -> TinyDecoderRecipe:

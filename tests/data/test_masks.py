@@ -6,8 +6,8 @@ from calotype.data.masks import RandomMasks
 from calotype.utils.config import from_dict, to_dict
 from calotype.utils.seeds import generator
 
-NONE = {"strokes": 0.0, "boxes": 0.0, "margins": 0.0}
-ALONE = {kind: RandomMasks(**{**NONE, kind: 1.0}) for kind in (*NONE, "nothing")}
+NONE = {"strokes": 0.0, "boxes": 0.0, "margins": 0.0, "nothing": 0.0}
+ALONE = {kind: RandomMasks(**{**NONE, kind: 1.0}) for kind in NONE}
 HOLES = {"strokes": (0.23, 0.14), "boxes": (0.20, 0.10), "margins": (0.49, 0.18)}
 """Mean and spread of the share of an image that each kind leaves open."""
 
@@ -30,7 +30,7 @@ def test_a_mask_depends_on_the_state_of_the_generator_alone():
     first, again, other = (draw(RandomMasks(), count) for count in (20, 20, 21))
     assert torch.equal(first, again)
     assert torch.equal(first, other[:20])
-    assert len({tuple(mask.flatten().tolist()) for mask in first}) == 20
+    assert len({tuple(mask.flatten().tolist()) for mask in first}) >= 19
 
 
 def test_margins_leave_a_rectangle_boxes_often_are_one_and_strokes_never():
@@ -53,7 +53,7 @@ def test_kinds_come_in_their_proportion():
 
 @pytest.mark.parametrize("size", [(1, 2), (2, 1), (2, 2), (1, 30), (3, 3), (200, 5)])
 def test_something_is_known_and_something_open_at_every_size(size):
-    for known in draw(RandomMasks(), 100, *size):
+    for known in draw(RandomMasks(nothing=0.0), 100, *size):
         assert known.shape == (1, *size)
         assert 0 < known.sum() < known.numel()
 

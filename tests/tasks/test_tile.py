@@ -54,6 +54,14 @@ def test_positions_count_by_their_distance_to_the_border_of_the_crop() -> None:
     torch.testing.assert_close(weights, torch.tensor(expected))
 
 
+def test_positions_may_count_by_both_axes_so_that_crops_fade_at_the_borders_too() -> None:
+    weights = replace(TILING, size=(5, 3), stride=(2, 1), weight_range=(0.1, 0.3), distance="both").weights(5, 4)
+    expected = torch.tensor([0.1, 0.25, 0.3, 0.25, 0.1])[:, None] * torch.tensor([0.1, 0.3, 0.1])
+    torch.testing.assert_close(weights, expected.expand(2, -1, -1))
+    shares = weights[0, :, 1:] / (weights[0, :, 1:] + weights[1, :, :-1])
+    torch.testing.assert_close(shares, shares[:1].expand(5, -1), msg="the same in every row")
+
+
 def test_central_crops_may_count_more() -> None:
     central = replace(TILING, crop_weights="central", central_range=(0.1, 0.4))
     ratios = central.weights(8, 10)[:, 1, 1] / TILING.weights(8, 10)[:, 1, 1]

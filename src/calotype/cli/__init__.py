@@ -19,6 +19,8 @@ VERBS = {
     "latents": ("latents", "encode a folder with an autoencoder, once"),
     "sample": ("sample", "draw images with a trained model (or the embedded one: `emoji`)"),
     "img2img": ("img2img", "draw a picture anew: all of it by some strength, or what a mask leaves open"),
+    "inpaint": ("inpaint", "fill in a part of a picture, or draw on beyond its borders"),
+    "upscale": ("upscale", "enlarge pictures of any size with a model that was trained to"),
     "interpolate": ("interpolate", "draw the way from one seed, or picture, to another"),
     "reconstruct": ("reconstruct", "pass images through an autoencoder and save what comes back"),
     "evaluate": ("evaluate", "measure a trained model against images"),

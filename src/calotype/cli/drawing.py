@@ -72,6 +72,16 @@ def open_picture(ldm: "LatentDiffusion", path: Path, size: "Size | None") -> "Fl
     """Return the centre of an image file as the model's images are: in [-1, 1], of ``size``.
 
     Raises:
+        UserError: as ``read_picture``.
+    """
+    pixels = _crop(ldm, read_picture(ldm, path), size)
+    return ldm.pixel_format.to_model(pixels).permute(2, 0, 1)[None]
+
+
+def read_picture(ldm: "LatentDiffusion", path: Path) -> "np.ndarray":
+    """Return the pixels of an image file, (h, w, c), in the channels and depth of the model's images.
+
+    Raises:
         UserError: it cannot be read, or has other channels or another depth than the model.
     """
     from calotype.data.survey import narrowed
@@ -83,7 +93,7 @@ def open_picture(ldm: "LatentDiffusion", path: Path, size: "Size | None") -> "Fl
     if (pixels.shape[2], str(pixels.dtype)) != (pixel_format.channels, pixel_format.dtype):
         found = f"{pixels.shape[2]} channels of {pixels.dtype}"
         raise UserError(f"{path} has {found}, but the model was trained on {pixel_format}")
-    return pixel_format.to_model(_crop(ldm, pixels, size)).permute(2, 0, 1)[None]
+    return pixels
 
 
 def open_mask(ldm: "LatentDiffusion", path: Path, size: "Size | None") -> "Float[Tensor, '1 1 h w']":
@@ -92,15 +102,38 @@ def open_mask(ldm: "LatentDiffusion", path: Path, size: "Size | None") -> "Float
     Raises:
         UserError: it cannot be read.
     """
-    import numpy as np
     import torch
+
+    known = _crop(ldm, read_mask(path)[..., None], size)[..., 0]
+    return torch.from_numpy(known > 0.5).float()[None, None]
+
+
+def read_mask(path: Path) -> "np.ndarray":
+    """Return a mask file's brightness, (h, w), between 0 and 1 (float32).
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    import numpy as np
 
     from calotype.utils.images import read_image
 
     pixels = read_image(path)
-    half = np.iinfo(pixels.dtype).max / 2 if np.issubdtype(pixels.dtype, np.integer) else 0.5
-    square = torch.from_numpy(_crop(ldm, pixels, size).astype(np.float32))
-    return (square.mean(dim=2) > half).float()[None, None]
+    highest = np.iinfo(pixels.dtype).max if np.issubdtype(pixels.dtype, np.integer) else 1.0
+    return np.asarray(pixels.mean(axis=2, dtype=np.float32) / highest)
+
+
+def write_picture(path: Path, images: "Float[Tensor, 'n c h w']", columns: int | None = None, most: int = 512) -> None:
+    """Write images in [-1, 1] side by side as one PNG, none larger than ``most`` pixels along an axis; say where."""
+    import torch.nn.functional as F
+
+    from calotype.utils.images import image_grid, save_png
+
+    if (largest := max(images.shape[-2:])) > most:
+        size = [max(1, round(length * most / largest)) for length in images.shape[-2:]]
+        images = F.interpolate(images, size, mode="bilinear", antialias=True)
+    save_png(path, image_grid(images, columns=columns or len(images)))
+    print(f"picture: {path}")
 
 
 def _crop(ldm: "LatentDiffusion", pixels: "np.ndarray", size: "Size | None") -> "np.ndarray":

@@ -26,6 +26,18 @@ def parse_seeds(text: str) -> list[int]:
     return seeds
 
 
+def parse_numbers(text: str, option: str, names: str) -> list[int]:
+    """Return the numbers of a list such as ``10,20,64,48``: as many as there are ``names`` (``x,y,width,height``).
+
+    Raises:
+        UserError: it is no such list.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != len(names.split(",")) or not all(part.isdecimal() and len(part) < 10 for part in parts):
+        raise UserError(f"{option} must be {names} in pixels such as 10,20,64,48, not {text!r}")
+    return [int(part) for part in parts]
+
+
 def parse_interval(text: str) -> tuple[float, float]:
     """Return the two noise levels of an interval such as ``0.3-5``.
 

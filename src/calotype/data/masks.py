@@ -28,13 +28,14 @@ class RandomMasks(Config):
 
     ``strokes`` are bent lines of a wide brush (Sec. 3.2 of arXiv:1806.03589, as wide as the wide ones of
     arXiv:2109.07161), ``boxes`` are up to four rectangles, and ``margins`` leave one rectangle: to draw on beyond an
-    image. In the last kind ``nothing`` is known; all others leave something, and there is no mask without a hole.
+    image. In the last kind ``nothing`` is known, as in windows of a large image that lie within its hole; all others
+    leave something, and there is no mask without a hole.
     """
 
     strokes: float = 0.5
     boxes: float = 0.25
-    margins: float = 0.25
-    nothing: float = 0.0
+    margins: float = 0.2
+    nothing: float = 0.05
 
     def __post_init__(self) -> None:
         for name, share in self.shares.items():

@@ -17,6 +17,8 @@ from calotype.diffusion import Conditioning, Denoiser
 from calotype.pipeline import LatentDiffusion
 from calotype.utils.config import Config
 from calotype.utils.errors import UserError
+from calotype.utils.images import MAX_PIXELS
+from calotype.utils.size import Size
 
 
 class Crop(NamedTuple):
@@ -44,13 +46,15 @@ class Tiling(Config):
     """Crops of ``size`` (height, width) every ``stride`` positions, the last ones moved so that they end at the border.
 
     In an average a crop's positions count by their distance to its border, relative to its size (0 to 0.5) and clipped
-    to ``weight_range``. ``crop_weights`` are ``equal``, or ``central``: a crop counts, too, by its distance to the
-    border of the grid of crops, clipped to ``central_range``.
+    to ``weight_range``: to the ``nearest`` border (the reference's), or by the product of those along ``both`` axes,
+    with which crops fade into each other at the borders of the image as well. ``crop_weights`` are ``equal``, or
+    ``central``: a crop counts, too, by its distance to the border of the grid of crops, clipped to ``central_range``.
     """
 
     size: tuple[int, int] = (64, 64)
     stride: tuple[int, int] = (32, 32)
     weight_range: tuple[float, float] = (0.01, 0.5)
+    distance: Literal["nearest", "both"] = "nearest"
     crop_weights: Literal["equal", "central"] = "equal"
     central_range: tuple[float, float] = (0.01, 0.5)
 
@@ -74,12 +78,19 @@ class Tiling(Config):
     def weights(self, height: int, width: int, scale: Fraction | int = 1) -> Float[Tensor, "n h w"]:
         """Return what each crop's positions count in an image of (height, width) that is ``scale`` times as large."""
         crop = self.crops(height, width)[0]
-        inside = _distance_to_border(_scaled(crop.height, scale), _scaled(crop.width, scale)).clamp(*self.weight_range)
+        inside = self._inside(_scaled(crop.height, scale), _scaled(crop.width, scale))
         tops, lefts = self.grid(height, width)
         if self.crop_weights == "equal":
             return inside.expand(len(tops) * len(lefts), -1, -1)
         among = _distance_to_border(len(tops), len(lefts)).clamp(*self.central_range)
         return among.view(-1, 1, 1) * inside
+
+    def _inside(self, height: int, width: int) -> Float[Tensor, "h w"]:
+        """Return what the positions within a crop count."""
+        if self.distance == "nearest":
+            return _distance_to_border(height, width).clamp(*self.weight_range)
+        rows, columns = (_distance_to_end(length).clamp(*self.weight_range) for length in (height, width))
+        return rows[:, None] * columns
 
     def normalisation(self, height: int, width: int, scale: Fraction | int = 1) -> Float[Tensor, "h2 w2"]:
         """Return the sum of all weights at each position of the scaled image."""
@@ -179,17 +190,46 @@ class TiledLatentDiffusion(LatentDiffusion):
         return images.clamp(-1, 1) if clip else images
 
 
+def in_windows(model: LatentDiffusion, size: Size) -> LatentDiffusion:
+    """Return ``model`` for images of ``size``: itself up to the size that it was trained at, else in windows of that
+    size that overlap by half.
+
+    Raises:
+        UserError: the size does not fit the networks.
+    """
+    window, whole = (model.latent_shape(each)[1:] for each in (model.first_stage.size, size))
+    if all(length <= trained for length, trained in zip(whole, window, strict=True)):
+        return model
+    stride = max(1, window[0] // 2), max(1, window[1] // 2)
+    return TiledLatentDiffusion(model, Tiling(size=window, stride=stride, distance="both"))
+
+
+def check_pixels(height: int, width: int) -> None:
+    """Refuse a result that is larger than an image file may be.
+
+    Raises:
+        UserError: says how large.
+    """
+    if height * width > MAX_PIXELS:
+        raise UserError(
+            f"the result would be {width} x {height} pixels, and {MAX_PIXELS:,} is the most: make it smaller"
+        )
+
+
 def _starts(length: int, size: int, stride: int) -> list[int]:
     last = max(0, length - size)
     return [*range(0, last, stride), last]
 
 
 def _distance_to_border(height: int, width: int) -> Float[Tensor, "h w"]:
-    """Return min(u, 1 - u, v, 1 - v) for u, v = 0 ... 1 along each axis; an axis of one position has no border."""
-    rows, columns = (
-        torch.arange(length) / (length - 1) if length > 1 else torch.tensor([0.5]) for length in (height, width)
-    )
-    return torch.minimum(torch.minimum(rows, 1 - rows)[:, None], torch.minimum(columns, 1 - columns)[None])
+    """Return min(u, 1 - u, v, 1 - v) for u, v = 0 ... 1 along each axis."""
+    return torch.minimum(_distance_to_end(height)[:, None], _distance_to_end(width))
+
+
+def _distance_to_end(length: int) -> Float[Tensor, " n"]:
+    """Return min(u, 1 - u) for u = 0 ... 1; one position has no end."""
+    u = torch.arange(length) / (length - 1) if length > 1 else torch.tensor([0.5])
+    return torch.minimum(u, 1 - u)
 
 
 def _scaled(length: int, scale: Fraction | int) -> int:

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from calotype.utils.mirror import mirrored
+
 
 def gaussian_kernel(variances: tuple[float, float], angle: float = 0.0) -> Float[Tensor, "k k"]:
     """Return the values, normalised to sum 1, of a Gaussian with these variances (of pixels) along two axes.
@@ -27,15 +29,6 @@ def gaussian_kernel(variances: tuple[float, float], angle: float = 0.0) -> Float
 def filtered(image: Float[Tensor, "c h w"], kernel: Float[Tensor, "k k"]) -> Float[Tensor, "c h w"]:
     """Return ``image`` convolved with a symmetric ``kernel``; beyond its borders it goes on as in a mirror."""
     radius, (height, width) = len(kernel) // 2, image.shape[-2:]
-    rows, columns = (mirrored(length, radius).to(image.device) for length in (height, width))
+    rows, columns = (mirrored(length, before=radius, after=radius) for length in (height, width))
     padded = image[:, rows][:, :, columns]
     return F.conv2d(padded[:, None], kernel[None, None].to(image))[:, 0]
-
-
-def mirrored(length: int, radius: int) -> Tensor:
-    """Return the indices -radius ... length - 1 + radius, reflected at both ends as often as need be (not repeating
-    the pixel at the end).
-    """
-    period = max(1, 2 * (length - 1))
-    index = torch.arange(-radius, length + radius) % period
-    return torch.minimum(index, period - index) if length > 1 else index * 0
