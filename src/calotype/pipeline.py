@@ -27,6 +27,7 @@ from calotype.diffusion import (
 )
 from calotype.diffusion.prediction import Prediction
 from calotype.diffusion.schedule import NoiseSchedule, NoiseSchedules
+from calotype.encoders import RetrievalIndex
 from calotype.models import AutoencoderConfig, Network, NetworkConfig
 from calotype.models.autoencoder import Autoencoder
 from calotype.models.latent_rgb import LatentToRGB
@@ -62,7 +63,8 @@ class TrainedAutoencoder:
 class LatentDiffusion:
     """An autoencoder, a conditioner and a network with the noise schedule and prediction that it was trained for.
 
-    ``derived`` says how fields that come from the image itself were made in training.
+    ``derived`` says how fields that come from the image itself were made in training; ``index`` is what the neighbours
+    of a model that looks for them were found in.
     """
 
     kind = "latent_diffusion"
@@ -76,8 +78,9 @@ class LatentDiffusion:
         schedule: NoiseSchedule,
         prediction: Prediction,
         derived: Sequence[DerivedFields] = (),
+        index: RetrievalIndex | None = None,
     ) -> None:
-        self.first_stage, self.derived = autoencoder, tuple(derived)
+        self.first_stage, self.derived, self.index = autoencoder, tuple(derived), index
         self.autoencoder, self.conditioner, self.network = autoencoder.model, conditioner, network
         self.schedule, self.prediction = schedule, prediction
         conditioner.attach(autoencoder.model)
@@ -331,6 +334,7 @@ def load_latent_diffusion(artifact: Artifact, *, weights: Weights = "ema") -> La
     _load_state(network, artifact.weights("network", weights), "network")
     if conditioner.state_dict():
         _load_state(conditioner, artifact.weights("conditioner", weights), "conditioner")
+    index = artifact.file("index")
     return LatentDiffusion(
         autoencoder=load_autoencoder(artifact),
         conditioner=conditioner,
@@ -338,6 +342,7 @@ def load_latent_diffusion(artifact: Artifact, *, weights: Weights = "ema") -> La
         schedule=from_dict(NoiseSchedules, config["schedule"], where="schedule"),
         prediction=config["prediction"],
         derived=[from_dict(DerivedFields, each, where="derived") for each in config.get("derived", ())],
+        index=RetrievalIndex.load(index) if index.exists() else None,
     )
 
 

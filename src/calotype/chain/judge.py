@@ -29,6 +29,7 @@ from calotype.evaluation import (
     reconstruction_metrics,
 )
 from calotype.pipeline import LatentDiffusion, TrainedAutoencoder
+from calotype.tasks.retrieve import lookups
 from calotype.training.session import Session
 from calotype.utils.errors import UserError
 from calotype.utils.progress import Progress
@@ -126,9 +127,7 @@ def judge_likelihood(model: LatentDiffusion | TrainedAutoencoder, source: Source
     order = Order(0, len(train)).indices(0, min(FITTED_ON, len(train)))
     chosen = sorted(Order(0, len(held_out)).indices(0, min(most, len(held_out), MOST_LIKELY)))
     size = max(1, min(64, MOST_PIXELS // math.prod(height_width(first_stage.size)) // 4))
-    reader = None
-    if isinstance(model, LatentDiffusion):
-        reader = FieldReader(held_out, model.conditioner.fields, model.derived)
+    reader = _reader(model, held_out) if isinstance(model, LatentDiffusion) else None
 
     def batches(bar: Progress) -> Iterator[Batch]:
         for start in range(0, len(chosen), size):
@@ -203,8 +202,12 @@ def judge_samples(
 
 def _asked(model: LatentDiffusion, source: Loader, indices: Sequence[int]) -> tuple[Batch, dict[str, Any]]:
     """Return images with the conditions that the model takes of them."""
-    reader = FieldReader(source, model.conditioner.fields, model.derived)
-    return source.at(indices), model.conditioner.known(reader.at(indices))
+    return source.at(indices), model.conditioner.known(_reader(model, source).at(indices))
+
+
+def _reader(model: LatentDiffusion, source: Loader) -> FieldReader:
+    looked_up = lookups(model.conditioner.config, model.index, source, model.device)
+    return FieldReader(source, model.conditioner.fields, model.derived, looked_up)
 
 
 def _completed(drawn: Tensor, conditions: dict[str, Any]) -> Tensor:

@@ -70,6 +70,15 @@ def open_images(text: str) -> ImageSet:
     return open_source(text).held_out if text.startswith("emoji") else _scan(Path(text)).images
 
 
+def open_all(text: str) -> ImageSet:
+    """Open all images of a folder, or those of the embedded emoji that are trained on.
+
+    Raises:
+        UserError: as ``open_source``.
+    """
+    return open_source(text).train if text.startswith("emoji") else _scan(Path(text)).images
+
+
 def _scan(path: Path, *, strict: bool = False) -> FolderScan:
     with progress("reading", 0) as bar:
 

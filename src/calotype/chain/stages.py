@@ -8,17 +8,20 @@ from pathlib import Path
 import torch
 
 from calotype.artifact import Artifact
+from calotype.chain.retrieval import store_index
 from calotype.chain.source import Source
 from calotype.data.fields import FieldReader
 from calotype.data.image_set import ImageSet
 from calotype.data.latents import LatentLoader, Moments
 from calotype.data.loader import Loader
 from calotype.data.transforms import Transform
+from calotype.encoders import RetrievalIndex
 from calotype.pipeline import TrainedAutoencoder, load_autoencoder
 from calotype.presets import AutoencoderPreset, DiffusionPreset, TinyDecoderPreset
 from calotype.presets.diffusion import GENERATE
 from calotype.presets.tasks import Conditions, Task
 from calotype.presets.warm_start import warm_start
+from calotype.tasks.retrieve import lookups, neighbours_embedder
 from calotype.training.autoencoder_recipe import AutoencoderRecipe
 from calotype.training.diffusion_recipe import DiffusionRecipe
 from calotype.training.encode import encode_latents, store_key
@@ -84,11 +87,27 @@ def train_diffusion(
     if any(side % multiple for side in height_width(first_stage.size)):
         size = size_text(first_stage.size)
         raise UserError(f"{preset.name} on this autoencoder needs images of a multiple of {multiple} px, not {size}")
+    embedder = neighbours_embedder(conditions.conditioner)
+    index = None if embedder is None else latents.parent / "index.safetensors"
+    if embedder is not None and index is not None:
+        pictures = loader(source.train.in_format(first_stage.pixel_format), first_stage.size, settings.seed)
+        store_index(index, pictures, embedder, session)
     mirror = preset.method.mirror
-    train = latent_loader(autoencoder, source.train, latents, settings.seed, session, conditions, mirror=mirror)
-    held_out = latent_loader(autoencoder, source.held_out, latents, settings.seed, session, conditions)
+    train, held_out = (
+        latent_loader(
+            autoencoder,
+            images,
+            latents,
+            settings.seed,
+            session,
+            conditions,
+            index,
+            mirror=mirror and images is source.train,
+        )
+        for images in (source.train, source.held_out)
+    )
     torch.manual_seed(settings.seed)
-    recipe = DiffusionRecipe(config, autoencoder, train, held_out)
+    recipe = DiffusionRecipe(config, autoencoder, train, held_out, index)
     return Trainer(replace(settings, ema=preset.method.ema)).fit(recipe, train)
 
 
@@ -120,12 +139,14 @@ def latent_loader(
     seed: int,
     session: Session,
     conditions: Conditions | None = None,
+    index: Path | None = None,
     *,
     mirror: bool = False,
 ) -> LatentLoader:
     """Return the latents of ``images``, encoding what the store under ``folder`` lacks (on the main process).
 
-    Batches have the fields that the ``conditions`` need; with ``mirror`` half of them are of mirrored images.
+    Batches have the fields that the ``conditions`` need, with neighbours from the file ``index``; with ``mirror`` half
+    of them are of mirrored images.
     """
     first_stage = load_autoencoder(artifact)
     source = loader(images.in_format(first_stage.pixel_format), first_stage.size, seed)
@@ -140,7 +161,9 @@ def latent_loader(
     reader = None
     if conditions is not None:
         names = [embedder.field for embedder in conditions.conditioner.embedders]
-        reader = FieldReader(source, names, conditions.derived)
+        found = None if index is None else RetrievalIndex.load(index)
+        looked_up = lookups(conditions.conditioner, found, source, session.device)
+        reader = FieldReader(source, names, conditions.derived, looked_up)
     return LatentLoader(encoded(False), images.records, seed, encoded(True) if mirror else None, reader)
 
 

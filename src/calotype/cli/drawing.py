@@ -47,11 +47,16 @@ def write_images(
     out: Path | None,
     grid: Path | None,
     columns: int,
+    before: "Float[Tensor, 'k c h w'] | None" = None,
 ) -> None:
     """Write each image into the folder ``out``, as NAME.png, and all into the picture ``grid``; say where.
 
+    In the grid images come after those of ``before``: what they were drawn of.
+
     ``grid`` is samples.png if there is neither. Of ``images`` that are not clipped it says how many values had to be.
     """
+    import torch
+
     from calotype.cli.values import clipped_text
     from calotype.utils.images import image_grid, save_image, save_png
 
@@ -62,7 +67,8 @@ def write_images(
         print(f"images: {out}")
     if grid is not None or out is None:
         path = grid or Path("samples.png")
-        save_png(path, image_grid(images, columns=min(columns, len(images))))
+        shown = images if before is None else torch.cat([before, images])
+        save_png(path, image_grid(shown, columns=min(columns, len(shown))))
         print(f"grid: {path}")
     if clipped:
         print(clipped_text(clipped, images.numel()))

@@ -19,7 +19,11 @@ class TaskOptions:
             layout (draw boxes), variations (of an image), or retrieve (draw with the nearest images at hand).
         condition: Fields of the data that it is conditioned on, as caption,style,boxes: these instead of captions or
             classes, and besides what the task needs.
-        text: How captions are read: words, an own small transformer over the words of the captions.
+        text: How captions are read: words (an own small transformer over the words of the captions), bpe (over their
+            byte pairs, as in the paper), minilm (a frozen encoder from a package), or another frozen encoder by its
+            folder or as hub:OWNER/NAME.
+        encoder: The frozen network that sees images for variations and retrieve: efficientnet-lite0, or a CLIP by its
+            folder or as hub:OWNER/NAME.
         factor: How many times larger images become (upscale).
         degradation: What makes the small images (upscale).
         box_tokens: Read boxes as discrete tokens, as in the paper, through a transformer (layout).
@@ -28,6 +32,7 @@ class TaskOptions:
     task: Literal["generate", "inpaint", "upscale", "semantic", "layout", "variations", "retrieve"] = "generate"
     condition: str | None = None
     text: str = "words"
+    encoder: str = "efficientnet-lite0"
     factor: int = 4
     degradation: Literal["bicubic", "bsrgan", "bsrgan-light"] = "bsrgan-light"
     box_tokens: bool = False
@@ -46,7 +51,15 @@ class TaskOptions:
             raise UserError("--condition must name fields of the data, as caption,style")
         if not 2 <= self.factor <= 16:
             raise UserError(f"--factor must be between 2 and 16, not {self.factor}")
-        return Task(name=self.task, conditions=names, text=self.text, factor=self.factor, degradation=self.degradation)
+        return Task(
+            name=self.task,
+            conditions=names,
+            text=self.text,
+            encoder=self.encoder,
+            factor=self.factor,
+            degradation=self.degradation,
+            box_tokens=self.box_tokens,
+        )
 
 
 _VERBS = {
@@ -55,7 +68,7 @@ _VERBS = {
     "segmentation": "semantic {} map.png",
     "boxes": "layout {} layout.json",
     "reference": "variations {} photo.png",
-    "neighbours": "retrieve {}",
+    "neighbours": "retrieve {} --image photo.png",
 }
 
 

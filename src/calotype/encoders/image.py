@@ -35,6 +35,11 @@ class ImageEncoderConfig(Config):
         if self.channels < 1:
             raise ValueError(f"channels must be at least 1, not {self.channels}")
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether the network is read from a folder of its own."""
+        return self.source != EFFICIENTNET
+
     def build(self) -> "ImageEncoder":
         """Return the encoder, which is loaded once and shared by all who ask for it.
 

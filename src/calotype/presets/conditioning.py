@@ -1,6 +1,6 @@
 """Which embedder the values of a field call for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,16 +12,21 @@ from calotype.conditioner import (
     ClassEmbedderConfig,
     EncodedImageConfig,
     FieldConfig,
+    ImageEmbeddingConfig,
     LabelEmbedderConfig,
     LayoutConfig,
     LowResolutionConfig,
+    NeighboursConfig,
     PassThroughConfig,
+    ProjectionConfig,
     SpatialRescalerConfig,
-    TextEmbedderConfig,
 )
 from calotype.conditioner.embedders.tokenizer import build_vocabulary
 from calotype.data.attachments import FieldFile
 from calotype.data.image_set import ImageSet
+from calotype.encoders import describe_image_encoder
+from calotype.encoders.image import EFFICIENTNET
+from calotype.presets.text import WORDS, text_embedder
 from calotype.utils.errors import UserError
 
 MAX_CLASSES = 1_000
@@ -33,8 +38,9 @@ DROPOUT = 0.1
 class Setting:
     """What embedders must fit: width and depth of text, and how many pixels of how many channels make a latent.
 
-    ``upscaling`` is the factor between low-resolution images and those that are drawn;
-    with ``box_tokens`` boxes are the paper's discrete tokens, else continuous ones.
+    ``text`` says how captions are read (``presets/text.py:text_embedder``), ``encoder`` what sees images, ``upscaling``
+    is the factor between low-resolution images and those that are drawn, and with ``box_tokens`` boxes are the paper's
+    discrete tokens, else continuous ones.
     """
 
     channels: int
@@ -43,25 +49,27 @@ class Setting:
     image_channels: int
     upscaling: int = 4
     box_tokens: bool = False
+    text: str = WORDS
+    encoder: str = EFFICIENTNET
 
 
 def plain_conditions(images: ImageSet) -> tuple[str, ...]:
     """Return what images are drawn of unless asked otherwise: captions, else classes (2 to 1,000), else nothing."""
-    if "caption" in images.field_names and build_vocabulary(_texts(images, "caption")):
+    if build_vocabulary(each.fields.get("caption") or "" for each in images.records):
         return ("caption",)
     if "class" in images.field_names and 2 <= len(_distinct(images, "class")) <= MAX_CLASSES:
         return ("class",)
     return ()
 
 
-def embedder_for(name: str, images: ImageSet, setting: Setting, text: str = "words") -> FieldConfig:
+def embedder_for(name: str, images: ImageSet, setting: Setting) -> FieldConfig:
     """Return the configuration of an embedder for field ``name`` of these images.
 
     Raises:
         UserError: its values cannot condition a model.
     """
     if name in _EMBEDDERS:
-        return _EMBEDDERS[name](images, setting, text)
+        return _EMBEDDERS[name](images, setting)
     value = next((each.fields[name] for each in images.records if each.fields.get(name) is not None), None)
     if isinstance(value, FieldFile):
         return _file(name, images, setting)
@@ -76,20 +84,18 @@ def embedder_for(name: str, images: ImageSet, setting: Setting, text: str = "wor
     )
 
 
-def _caption(images: ImageSet, setting: Setting, text: str) -> FieldConfig:  # noqa: ARG001
-    """Return the embedder of captions; the words are those of captions and keywords (a ``tags`` field)."""
-    keywords = "tags" if "tags" in images.field_names else None
-    vocabulary = build_vocabulary([*_texts(images, "caption"), *_texts(images, "tags")])
-    return TextEmbedderConfig(
-        vocabulary=vocabulary, channels=setting.channels, layers=setting.layers, keyword_field=keywords
-    )
+def _caption(images: ImageSet, setting: Setting) -> FieldConfig:
+    embedder = text_embedder(images, setting.text, channels=setting.channels, layers=setting.layers)
+    if embedder is None:
+        raise UserError(f"the captions of {images.source} have no words")
+    return embedder
 
 
-def _class(images: ImageSet, setting: Setting, text: str) -> FieldConfig:  # noqa: ARG001
+def _class(images: ImageSet, setting: Setting) -> FieldConfig:  # noqa: ARG001
     return LabelEmbedderConfig(classes=_distinct(images, "class"))
 
 
-def _boxes(images: ImageSet, setting: Setting, text: str) -> FieldConfig:  # noqa: ARG001
+def _boxes(images: ImageSet, setting: Setting) -> FieldConfig:
     layouts = [each.fields.get("boxes") or () for each in images.records]
     classes = tuple(sorted({str(item["class"]) for layout in layouts for item in layout}))
     most = min(MOST_OBJECTS, max(map(len, layouts), default=1))
@@ -107,7 +113,7 @@ def _boxes(images: ImageSet, setting: Setting, text: str) -> FieldConfig:  # noq
     )
 
 
-def _segmentation(images: ImageSet, setting: Setting, text: str) -> FieldConfig:  # noqa: ARG001
+def _segmentation(images: ImageSet, setting: Setting) -> FieldConfig:
     """Return a palette to be learned: one-hot maps, averaged over a latent's pixels, then mixed to few channels."""
     highest = max((_highest(images, index) for index in range(len(images))), default=0)
     return SpatialRescalerConfig(
@@ -125,14 +131,26 @@ def _highest(images: ImageSet, index: int) -> int:
     return 0 if labels is None else int(np.max(labels, initial=0))
 
 
-def _masked_image(images: ImageSet, setting: Setting, text: str) -> FieldConfig:  # noqa: ARG001
+def _masked_image(images: ImageSet, setting: Setting) -> FieldConfig:  # noqa: ARG001
     return EncodedImageConfig(null="none")
 
 
-def _low_resolution(images: ImageSet, setting: Setting, text: str) -> FieldConfig:  # noqa: ARG001
+def _low_resolution(images: ImageSet, setting: Setting) -> FieldConfig:  # noqa: ARG001
     return LowResolutionConfig(
         factor=setting.upscaling, image_channels=setting.image_channels, autoencoder_factor=setting.factor
     )
+
+
+def _reference(images: ImageSet, setting: Setting) -> FieldConfig:  # noqa: ARG001
+    encoder = describe_image_encoder(setting.encoder, download=True)
+    projection = ProjectionConfig(channels=setting.channels, tokens=4)
+    return ImageEmbeddingConfig(width=encoder.channels, encoder=encoder, projection=projection)
+
+
+def _neighbours(images: ImageSet, setting: Setting) -> FieldConfig:  # noqa: ARG001
+    encoder = describe_image_encoder(setting.encoder, download=True)
+    projection = ProjectionConfig(channels=setting.channels)
+    return NeighboursConfig(width=encoder.channels, encoder=encoder, projection=projection)
 
 
 def _file(name: str, images: ImageSet, setting: Setting) -> FieldConfig:
@@ -152,23 +170,17 @@ def _file(name: str, images: ImageSet, setting: Setting) -> FieldConfig:
     return PassThroughConfig(field=name, slot=slot, channels=value.shape[-1], dropout=DROPOUT)
 
 
-_EMBEDDERS: dict[str, Callable[[ImageSet, Setting, str], FieldConfig]] = {
+_EMBEDDERS: dict[str, Callable[[ImageSet, Setting], FieldConfig]] = {
     "caption": _caption,
     "class": _class,
     "boxes": _boxes,
     "segmentation": _segmentation,
     "low_resolution": _low_resolution,
     "masked_image": _masked_image,
+    "reference": _reference,
+    "neighbours": _neighbours,
 }
 
 
 def _distinct(images: ImageSet, name: str) -> tuple[str, ...]:
     return tuple(sorted({str(value) for each in images.records if (value := each.fields.get(name)) is not None}))
-
-
-def _texts(images: ImageSet, name: str) -> list[str]:
-    return [_words(each.fields.get(name)) for each in images.records]
-
-
-def _words(keywords: str | Sequence[str] | None) -> str:
-    return keywords if isinstance(keywords, str) else " ".join(keywords or ())

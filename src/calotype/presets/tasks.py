@@ -7,7 +7,9 @@ from calotype.conditioner import ConditionerConfig, FieldConfig
 from calotype.data.degradations import DEGRADATIONS
 from calotype.data.derived import DerivedFields, LowResolution, MaskedImage, Reference
 from calotype.data.image_set import ImageSet
+from calotype.encoders.image import EFFICIENTNET
 from calotype.presets.conditioning import Setting, embedder_for, plain_conditions
+from calotype.presets.text import WORDS
 from calotype.utils.config import Config
 from calotype.utils.errors import UserError
 
@@ -45,13 +47,15 @@ _MADE = ("masked_image", "low_resolution", "reference", "neighbours")
 class Task(Config):
     """A task, with further ``conditions`` by the names of their fields.
 
-    ``text`` says how captions are read (``conditioning.TEXT``); ``factor`` and ``degradation`` are those of upscaling;
-    ``box_tokens``: boxes are the paper's discrete tokens.
+    ``text`` says how captions are read (``presets/text.py:text_embedder``), ``encoder`` what frozen network sees images
+    for variations and retrieval; ``factor`` and ``degradation`` are those of upscaling; ``box_tokens``: boxes are the
+    paper's discrete tokens.
     """
 
     name: TaskName = "generate"
     conditions: tuple[str, ...] = ()
-    text: str = "words"
+    text: str = WORDS
+    encoder: str = EFFICIENTNET
     factor: int = 4
     degradation: Literal["bicubic", "bsrgan", "bsrgan-light"] = "bsrgan-light"
     box_tokens: bool = False
@@ -79,8 +83,10 @@ class Task(Config):
             UserError: the images lack a field that the task needs, or a field cannot condition a model.
         """
         names = self.fields(images)
-        setting = replace(setting, upscaling=self.factor, box_tokens=self.box_tokens)
-        embedders: tuple[FieldConfig, ...] = tuple(embedder_for(name, images, setting, self.text) for name in names)
+        setting = replace(
+            setting, text=self.text, encoder=self.encoder, upscaling=self.factor, box_tokens=self.box_tokens
+        )
+        embedders: tuple[FieldConfig, ...] = tuple(embedder_for(name, images, setting) for name in names)
         made = [name for name in names if name in _MADE and name not in images.field_names]
         derived = tuple(field for name in made if (field := self._derived(name)) is not None)
         return Conditions(ConditionerConfig(embedders=embedders), derived)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,8 @@ class DiffusionRecipeConfig(Config):
 class DiffusionRecipe(Recipe):
     """Trains a network and its conditioner on stored latents (arXiv:2112.10752, Eq. 2 and 3).
 
-    ``autoencoder`` is the artifact that made the latents; it becomes part of every checkpoint.
+    ``autoencoder`` is the artifact that made the latents; it becomes part of every checkpoint, and so does the file of
+    the ``index`` in which neighbours are found.
     """
 
     kind = LatentDiffusion.kind
@@ -73,8 +75,10 @@ class DiffusionRecipe(Recipe):
         autoencoder: Artifact,
         train: LatentLoader,
         held_out: LatentLoader | None = None,
+        index: Path | None = None,
     ) -> None:
         self.config, self.artifact, self.train, self.held_out = config, autoencoder, train, held_out
+        self.index = index
         self.first_stage = load_autoencoder(autoencoder)
         self.network = config.network.build()
         self.conditioner = config.conditioner.build()
@@ -170,8 +174,9 @@ class DiffusionRecipe(Recipe):
         }
 
     def artifact_components(self) -> dict[str, Any]:
-        """Return the autoencoder that the latents came from: its averaged weights, linked rather than copied."""
-        return {"autoencoder": self.artifact.file("autoencoder")}
+        """Return the autoencoder that the latents came from (its averaged weights) and the index: links, not copies."""
+        files = {"autoencoder": self.artifact.file("autoencoder"), "index": self.index}
+        return {name: path for name, path in files.items() if path is not None}
 
     def recipe_config(self) -> dict[str, Any]:
         """Return the configuration with what it is trained on."""

@@ -129,11 +129,12 @@ def write_post_hoc_average(run: Path, out: Path, width: float, *, seen: int | No
     run = latest.folder.parent.parent
     states = post_hoc_average(run, width, seen=seen)
     provenance = {**latest.provenance, "samples_seen": seen or snapshots(run)[-1], "ema_width": width}
+    files = {name: path for name in ("autoencoder", "index") if (path := latest.file(name)).exists()}
     with atomic_folder(out) as folder:
         write_artifact(
             folder,
             kind=latest.kind,
             config=latest.config,
-            components={"autoencoder": latest.file("autoencoder"), **states},
+            components={**files, **states},
             provenance=provenance,
         )

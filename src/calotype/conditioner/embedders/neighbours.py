@@ -9,17 +9,22 @@ from torch import Tensor
 from calotype.conditioner.embedders.arrays import as_tensor
 from calotype.conditioner.embedders.base import FieldConfig, Widths
 from calotype.conditioner.embedders.projection import ProjectedVectors, Projection, ProjectionConfig
+from calotype.encoders import ImageEncoderConfig
 from calotype.utils.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
 class NeighboursConfig(FieldConfig):
-    """Up to ``count`` vectors of ``width`` numbers as context tokens (arXiv:2204.11824), which have no order."""
+    """Up to ``count`` vectors of ``width`` numbers as context tokens (arXiv:2204.11824), which have no order.
+
+    ``encoder`` names the network that the vectors are of, where it is known: an index of another is refused.
+    """
 
     kind: Literal["neighbours"] = "neighbours"
     field: str = "neighbours"
     count: int = 4
     width: int
+    encoder: ImageEncoderConfig | None = None
     projection: ProjectionConfig = ProjectionConfig()
     dropout: float = 0.1
 
@@ -27,6 +32,8 @@ class NeighboursConfig(FieldConfig):
         for name in ("count", "width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.encoder is not None and self.width != self.encoder.channels:
+            raise ValueError(f"width must be {self.encoder.channels}, as the encoder's, not {self.width}")
         self.check_dropout()
 
     def widths(self, latent_channels: int) -> Widths:  # noqa: ARG002
