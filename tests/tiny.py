@@ -235,9 +235,18 @@ def conditioned_model(*embedders: FieldConfig) -> LatentDiffusion:
     torch.manual_seed(0)
     conditioner, autoencoder = ConditionerConfig(embedders=embedders), AUTOENCODER.build()
     autoencoder.set_latent_statistics([0.1, 0.2, 0.3, 0.4], [2.0] * 4)
-    slots = {"context_channels": None, "vector_channels": None, "transformer_depth": 0}
-    network = replace(NETWORK, in_channels=4 + conditioner.widths(4).concat, dropout=0.0, **slots).build()
-    torch.nn.init.normal_(network.out[2].weight, std=0.1)
+    widths = conditioner.widths(4)
+    network = replace(
+        NETWORK,
+        in_channels=4 + widths.concat,
+        context_channels=widths.context or None,
+        vector_channels=widths.vector or None,
+        transformer_depth=1 if widths.context else 0,
+        dropout=0.0,
+    ).build()
+    for weight in network.parameters():
+        if weight.ndim > 1 and not weight.any():
+            torch.nn.init.normal_(weight, std=0.1)
     return LatentDiffusion(
         autoencoder=TrainedAutoencoder(autoencoder, PixelFormat(), SIZE),
         conditioner=conditioner.build(),

@@ -163,8 +163,10 @@ _EXPORTS = {
     "tasks.inpaint": ("inpaint", "outpaint"),
     "tasks.interpolate": ("interpolate", "slerp"),
     "tasks.invert": ("backwards", "invert"),
+    "tasks.layout": ("layout_to_image", "read_layout"),
     "tasks.preview": ("preview", "tiny_decoder_for"),
     "tasks.retrieve": ("Retrieved", "build_index", "retrieve", "text_encoder_for"),
+    "tasks.semantic": ("semantic_synthesis",),
     "tasks.tile": ("TiledDenoiser", "TiledLatentDiffusion", "Tiling"),
     "tasks.upscale": ("upscale", "upscaling_factor"),
     "tasks.variations": ("variations",),
@@ -179,6 +181,7 @@ _EXPORTS = {
     "training.tiny_decoder_recipe": ("TinyDecoderRecipe", "TinyDecoderRecipeConfig"),
     "training.trainer": ("Trainer", "TrainerConfig"),
     "utils.errors": ("UserError",),
+    "utils.label_maps": ("read_labels", "write_labels"),
 }
 _HOME = {name: module for module, names in _EXPORTS.items() for name in names}
 __all__ = sorted(_HOME)

@@ -21,6 +21,8 @@ VERBS = {
     "img2img": ("img2img", "draw a picture anew: all of it by some strength, or what a mask leaves open"),
     "inpaint": ("inpaint", "fill in a part of a picture, or draw on beyond its borders"),
     "upscale": ("upscale", "enlarge pictures of any size with a model that was trained to"),
+    "layout": ("layout", "draw objects in boxes with a model that was trained to"),
+    "semantic": ("semantic", "draw label maps of any size with a model that was trained to"),
     "variations": ("variations", "draw images that are like a given one"),
     "retrieve": ("retrieve", "draw images with their nearest neighbours in a data base at hand"),
     "retrieve index": ("retrieve_index", "make such a data base of a folder of images"),

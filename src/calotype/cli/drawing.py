@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
-    from jaxtyping import Float
+    from jaxtyping import Float, UInt8
     from torch import Tensor
 
     from calotype.pipeline import LatentDiffusion
@@ -140,6 +140,17 @@ def write_picture(path: Path, images: "Float[Tensor, 'n c h w']", columns: int |
         images = F.interpolate(images, size, mode="bilinear", antialias=True)
     save_png(path, image_grid(images, columns=columns or len(images)))
     print(f"picture: {path}")
+
+
+def write_beside(path: Path, asked: "UInt8[np.ndarray, 'height width 3']", images: "Float[Tensor, 'n c h w']") -> None:
+    """Write a picture of what was asked for, and images beside it, each pixel repeated until they are as large."""
+    import torch
+
+    colours = images[:, :3] if images.shape[1] >= 3 else images[:, :1].expand(-1, 3, -1, -1)
+    down, right = (asked.shape[axis] // images.shape[2 + axis] for axis in (0, 1))
+    large = colours.repeat_interleave(down, 2).repeat_interleave(right, 3)
+    first = torch.from_numpy(asked.copy()).permute(2, 0, 1)[None] / 127.5 - 1
+    write_picture(path, torch.cat([first, large]), columns=min(6, 1 + len(images)))
 
 
 def _crop(ldm: "LatentDiffusion", pixels: "np.ndarray", size: "Size | None") -> "np.ndarray":
