@@ -158,6 +158,13 @@ def test_the_readmes_python_runs_and_hides_nothing(tmp_path: Path, monkeypatch: 
     assert short.std() > 0.01
 
 
+def test_the_embedder_of_ones_own_runs() -> None:
+    (block,) = fenced(ROOT / "docs" / "conditioning.md", "python")
+    names: dict[str, Any] = {"__name__": "conditioning"}
+    exec(compile(block, "conditioning.md", "exec"), names)
+    assert names["condition"].vector.tolist() == [[0.5], [0.0]]
+
+
 def test_the_picture_of_the_rooms_is_the_contract() -> None:
     contracts = tomllib.loads(text(ROOT / "pyproject.toml"))["tool"]["importlinter"]["contracts"]
     (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
