@@ -10,7 +10,7 @@ from calotype.diffusion import DDIM, Flow
 from calotype.models.autoencoder import IdentityAutoencoderConfig
 from calotype.models.unet import UNet, UNetConfig
 from calotype.pipeline import LatentDiffusion, TrainedAutoencoder
-from calotype.tasks import tile
+from calotype.tasks import windows
 from calotype.tasks.tile import Tiling
 from calotype.tasks.upscale import upscale, upscaling_factor
 from calotype.utils.errors import UserError
@@ -77,7 +77,7 @@ def test_there_are_no_seams(monkeypatch: pytest.MonkeyPatch) -> None:
 
     step, spread = largest_step_and_spread()
     assert 0 < step < 0.2 * spread
-    monkeypatch.setattr(tile, "Tiling", lambda size, stride, distance: Tiling(size=size, stride=size))
+    monkeypatch.setattr(windows, "Tiling", lambda size, stride, distance: Tiling(size=size, stride=size))
     step, spread = largest_step_and_spread()
     assert step > 0.5 * spread
 

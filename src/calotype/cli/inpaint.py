@@ -127,7 +127,7 @@ def _grown(pixels: "np.ndarray", known: "np.ndarray", outpaint: str | None) -> "
     import numpy as np
 
     from calotype.cli.values import parse_numbers
-    from calotype.tasks.tile import check_pixels
+    from calotype.tasks.windows import check_pixels
 
     if outpaint is None:
         return pixels, known

@@ -13,7 +13,7 @@ from calotype.data.degradations.blur import filtered, gaussian_kernel
 from calotype.diffusion import CFG, Solver, composite
 from calotype.pipeline import STEPS, LatentDiffusion
 from calotype.tasks.img2img import img2img
-from calotype.tasks.tile import check_pixels, in_windows
+from calotype.tasks.windows import check_pixels, in_windows
 
 FIELD = "masked_image"
 log = logging.getLogger("calotype")

@@ -3,9 +3,10 @@
 The reference's ``split_input_params``: its weights, but crops that reach every border.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import reduce
 from itertools import product
 from typing import Literal, NamedTuple
 
@@ -17,8 +18,9 @@ from calotype.diffusion import Conditioning, Denoiser
 from calotype.pipeline import LatentDiffusion
 from calotype.utils.config import Config
 from calotype.utils.errors import UserError
-from calotype.utils.images import MAX_PIXELS
-from calotype.utils.size import Size
+
+POSITIONS = 2**14
+"""The most positions of latents that a network is shown at once, unless a crop has more."""
 
 
 class Crop(NamedTuple):
@@ -149,9 +151,20 @@ class TiledDenoiser(Denoiser):
         t: Float[Tensor, ""] | Float[Tensor, " b"],
         conditioning: Conditioning = Conditioning(),  # noqa: B008 (frozen)
     ) -> Float[Tensor, "b c h w"]:
-        """Return the network's prediction, put together from those for the crops."""
-        whole = super().output
-        return tiled(lambda part, crop: whole(part, t, self.condition(conditioning, crop)), x_t, self.tiling)
+        """Return the network's prediction, put together from those for the crops, of which it is shown many at once."""
+        crops = self.tiling.crops(*x_t.shape[-2:])
+        together = max(1, POSITIONS // (len(x_t) * crops[0].height * crops[0].width))
+
+        def each() -> Iterator[Tensor]:
+            for first in range(0, len(crops), together):
+                group = crops[first : first + together]
+                parts = torch.cat([crop.of(x_t) for crop in group])
+                given = reduce(Conditioning.cat, [self.condition(conditioning, crop) for crop in group])
+                outputs = super(TiledDenoiser, self).output(parts, t if t.ndim == 0 else t.repeat(len(group)), given)
+                yield from outputs.chunk(len(group))
+
+        predictions = each()
+        return tiled(lambda part, crop: next(predictions), x_t, self.tiling)  # noqa: ARG005
 
 
 class TiledLatentDiffusion(LatentDiffusion):
@@ -188,32 +201,6 @@ class TiledLatentDiffusion(LatentDiffusion):
         raw, autoencoder = self.autoencoder.denormalise(latents), self.autoencoder
         images = tiled(lambda part, _: autoencoder.decode(part).float(), raw, self.tiling, autoencoder.factor)
         return images.clamp(-1, 1) if clip else images
-
-
-def in_windows(model: LatentDiffusion, size: Size) -> LatentDiffusion:
-    """Return ``model`` for images of ``size``: itself up to the size that it was trained at, else in windows of that
-    size that overlap by half.
-
-    Raises:
-        UserError: the size does not fit the networks.
-    """
-    window, whole = (model.latent_shape(each)[1:] for each in (model.first_stage.size, size))
-    if all(length <= trained for length, trained in zip(whole, window, strict=True)):
-        return model
-    stride = max(1, window[0] // 2), max(1, window[1] // 2)
-    return TiledLatentDiffusion(model, Tiling(size=window, stride=stride, distance="both"))
-
-
-def check_pixels(height: int, width: int) -> None:
-    """Refuse a result that is larger than an image file may be.
-
-    Raises:
-        UserError: says how large.
-    """
-    if height * width > MAX_PIXELS:
-        raise UserError(
-            f"the result would be {width} x {height} pixels, and {MAX_PIXELS:,} is the most: make it smaller"
-        )
 
 
 def _starts(length: int, size: int, stride: int) -> list[int]:

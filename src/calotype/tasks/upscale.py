@@ -10,7 +10,7 @@ from torch import Tensor
 from calotype.conditioner import LowResolution, PassThrough
 from calotype.diffusion import CFG, Solver
 from calotype.pipeline import STEPS, LatentDiffusion
-from calotype.tasks.tile import check_pixels, in_windows
+from calotype.tasks.windows import check_pixels, in_windows
 from calotype.utils.errors import UserError
 from calotype.utils.mirror import mirrored
 from calotype.utils.size import height_width

@@ -1,0 +1,33 @@
+"""Images beyond the size of training, in windows of that size."""
+
+from calotype.pipeline import LatentDiffusion
+from calotype.tasks.tile import TiledLatentDiffusion, Tiling
+from calotype.utils.errors import UserError
+from calotype.utils.images import MAX_PIXELS
+from calotype.utils.size import Size
+
+
+def in_windows(model: LatentDiffusion, size: Size) -> LatentDiffusion:
+    """Return ``model`` for images of ``size``: itself up to the size that it was trained at, else in windows of that
+    size that overlap by half.
+
+    Raises:
+        UserError: the size does not fit the networks.
+    """
+    window, whole = (model.latent_shape(each)[1:] for each in (model.first_stage.size, size))
+    if all(length <= trained for length, trained in zip(whole, window, strict=True)):
+        return model
+    stride = max(1, window[0] // 2), max(1, window[1] // 2)
+    return TiledLatentDiffusion(model, Tiling(size=window, stride=stride, distance="both"))
+
+
+def check_pixels(height: int, width: int) -> None:
+    """Refuse a result that is larger than an image file may be.
+
+    Raises:
+        UserError: says how large.
+    """
+    if height * width > MAX_PIXELS:
+        raise UserError(
+            f"the result would be {width} x {height} pixels, and {MAX_PIXELS:,} is the most: make it smaller"
+        )
