@@ -8,7 +8,7 @@ import tiny
 from calotype.conditioner import SpatialRescalerConfig
 from calotype.pipeline import LatentDiffusion
 from calotype.tasks.semantic import semantic_synthesis
-from calotype.tasks.tile import in_windows
+from calotype.tasks.windows import in_windows
 from calotype.utils.errors import UserError
 
 FEW: dict[str, Any] = {"seeds": [3, 4], "steps": 2}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from calotype.conditioner import SpatialRescaler
 from calotype.pipeline import LatentDiffusion
-from calotype.tasks.tile import check_pixels, in_windows
+from calotype.tasks.windows import check_pixels, in_windows
 from calotype.utils.errors import UserError
 
 
