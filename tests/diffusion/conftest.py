@@ -1,5 +1,6 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import jaxtyping
 import pytest
 import torch
 from torch import Tensor
@@ -20,6 +21,14 @@ def gaussian() -> Callable[[NoiseSchedule, float, float], Denoise]:
         return denoise
 
     return denoiser
+
+
+@pytest.fixture
+def long_walk() -> Iterator[None]:
+    """For walks of hundreds of steps, all alike: shapes, which other tests see checked, are not."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ def walk(gaussian, images, schedule, **options):
     return (states[-1].x - exact).abs().max().item(), states, calls
 
 
+@pytest.mark.usefixtures("long_walk")
 @pytest.mark.parametrize("order", [2, 3])
 @pytest.mark.parametrize("algorithm", ["dpm_solver++", "dpm_solver"])
 @pytest.mark.parametrize(("schedule", "start"), [(Linear(), 999.0), (Cosine(), 990.0), (Flow(), 0.99)])

@@ -19,6 +19,7 @@ def uneven(schedule, steps):
     return schedule.grid_at(schedule.time(nodes), clean=False)
 
 
+@pytest.mark.usefixtures("long_walk")
 @pytest.mark.parametrize("method", ["singlestep", "singlestep_fixed"])
 @pytest.mark.parametrize("order", [1, 2, 3])
 @pytest.mark.parametrize("schedule", [TABLE, Flow()])
@@ -108,6 +109,7 @@ def test_steps_are_exact_for_polynomials_of_lambda(images, solver, coefficients,
     assert other[0] != scale[0]
 
 
+@pytest.mark.usefixtures("long_walk")
 @pytest.mark.parametrize("algorithm", ["dpm_solver++", "dpm_solver"])
 @pytest.mark.parametrize("variant", ["dpm_solver", "taylor"])
 @pytest.mark.parametrize("schedule", [TABLE, Flow()])

@@ -100,6 +100,7 @@ def test_a_grid_has_exactly_the_steps_asked_for(schedule, spacing, steps):
     torch.testing.assert_close(grid.sigma[:-1], schedule.sigma(grid.t[:-1]), rtol=0, atol=0)
 
 
+@pytest.mark.usefixtures("long_walk")
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_the_default_grid_has_every_number_of_steps_up_to_a_thousand(schedule):
     for steps in range(1, 1001):

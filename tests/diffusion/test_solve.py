@@ -112,6 +112,7 @@ def order(gaussian, images, schedule, solver, steps=(80, 160, 320)):
     return [math.log2(a / b) for a, b in itertools.pairwise(errors)]
 
 
+@pytest.mark.usefixtures("long_walk")
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize(
     ("solver", "low", "high"),
@@ -178,6 +179,7 @@ def runge_kutta(denoise, grid, x):
     return total[-1] * z
 
 
+@pytest.mark.usefixtures("long_walk")
 @pytest.mark.parametrize("schedule", [Linear(), Flow()])
 def test_solvers_converge_at_their_order_on_a_mixture_of_gaussians(images, schedule):
     ends = schedule.log_snr(torch.tensor([0.999 * schedule.t_max, 0.02 * schedule.t_max], dtype=torch.float64)).tolist()
