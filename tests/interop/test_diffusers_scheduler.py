@@ -3,8 +3,10 @@ from typing import Any
 import pytest
 import torch
 
+from calotype.diffusion import DDIM, Estimate
 from calotype.diffusion.prediction import Prediction
 from calotype.diffusion.schedule import Betas, Cosine, Flow, Linear, NoiseSchedule, ScaledLinear, Sqrt, ZeroTerminalSNR
+from calotype.diffusion.solvers import State
 from calotype.interop.diffusers.scheduler_config import scheduler_from_diffusers, scheduler_to_diffusers
 from calotype.utils.errors import UserError
 
@@ -60,6 +62,40 @@ def test_steps_are_those_of_our_grids(steps: int) -> None:
         grid = schedule.grid(steps, spacing)
         wanted = schedule.network_time(grid.t[:-1])
         torch.testing.assert_close(theirs.timesteps.double(), wanted, rtol=1e-6, atol=1e-3)
+
+
+@pytest.mark.parametrize("std", [0.3, 2.0])
+@pytest.mark.parametrize("steps", [20, 30])
+def test_ddim_there_is_ours_from_the_times_that_it_shows_to_those_that_it_steps_to(steps: int, std: float) -> None:
+    """It steps by 1000 // steps; where that is not 1000 / steps, x is then taken for less noisy than it is.
+
+    For data N(0, std^2) that is a factor above 1 if they are narrower than the noise, and below if they are wider.
+    """
+    schedule = ScaledLinear()
+    theirs = opened(scheduler_to_diffusers(schedule, "eps"))
+    theirs.set_timesteps(steps)
+    x = start = torch.linspace(-2, 2, 12, dtype=torch.float64).view(1, 3, 2, 2)
+    state, taken, taken_for = State(x=x, x0=x, t=torch.tensor(999.0)), 1.0, 1.0
+
+    def denoise(x: torch.Tensor, t: torch.Tensor) -> Estimate:
+        alpha, sigma = schedule.marginal(t, x)
+        return Estimate(alpha * std**2 * x / size(t) ** 2, sigma * x / size(t) ** 2, alpha, sigma)
+
+    def size(t: torch.Tensor) -> torch.Tensor:
+        return (schedule.alpha(t.double()) ** 2 * std**2 + schedule.sigma(t.double()) ** 2).sqrt()
+
+    for i, t in enumerate(theirs.timesteps):
+        x = theirs.step(denoise(x, t).eps, t, x).prev_sample
+        then = t.double() - 1000 // steps
+        grid = schedule.grid_at(torch.stack([t.double(), then])[: 1 + int(then >= 0)], clean=bool(then < 0))
+        state = DDIM().step(denoise, state, grid, 0, None)
+        taken *= (grid.alpha.prod() * std**2 + grid.sigma.prod()) / size(t) ** 2
+        if i + 1 < steps:
+            taken_for *= size(then) / size(theirs.timesteps[i + 1])
+    torch.testing.assert_close(x, state.x, rtol=0, atol=1e-5)
+    torch.testing.assert_close(x, taken * start, rtol=0, atol=1e-5)
+    drift = (float(taken_for) - 1) * (1 if std < 1 else -1)
+    assert (drift == pytest.approx(0, abs=1e-9)) if steps == 20 else drift > 5e-3
 
 
 @pytest.mark.parametrize(
