@@ -24,7 +24,11 @@ from calotype.utils.config import to_dict
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "src" / "calotype"
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs/tutorials").glob("*.md")),
+]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PATH = re.compile(r"[\w.*-]+(?:/[\w.*-]+)*/?")
 NAMED = re.compile(r"([\w/-]+\.py):([\w.]+)")

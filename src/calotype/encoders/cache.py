@@ -4,6 +4,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Lock
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -19,13 +20,14 @@ class EncodingCache:
     """Tensors by a key that names all they depend on: the network, its settings, the content.
 
     The last used stay in memory, ``max_bytes`` of them. With ``folder`` all of them are kept there too, those of one
-    ``fetch`` in one file; processes may share it. A file that is damaged is left alone and encoded again.
+    ``fetch`` in one file; processes may share it. What a damaged file held is encoded again. Threads take turns.
     """
 
     def __init__(self, folder: Path | None = None, max_bytes: int = MAX_BYTES) -> None:
         self.folder, self.max_bytes, self.bytes = folder, max_bytes, 0
         self._memory: OrderedDict[str, Tensor] = OrderedDict()
         self._files: dict[str, Path] = {}
+        self._lock = Lock()
         for path in sorted(folder.glob("*.safetensors")) if folder is not None else ():
             self._note(path)
 
@@ -35,16 +37,15 @@ class EncodingCache:
         Raises:
             UserError: the folder cannot be written to.
         """
-        found = {key: self._read(key) for key in dict.fromkeys(keys)}
-        missing = [key for key, tensor in found.items() if tensor is None]
-        if missing:
-            new = dict(zip(missing, encode([keys.index(key) for key in missing]), strict=True))
-            self._write(new)
-            found.update(new)
-        for key, tensor in found.items():
-            assert tensor is not None
-            self._remember(key, tensor)
-        return [tensor for key in keys if (tensor := found[key]) is not None]
+        with self._lock:
+            found = {key: tensor for key in dict.fromkeys(keys) if (tensor := self._read(key)) is not None}
+            if missing := [key for key in dict.fromkeys(keys) if key not in found]:
+                new = dict(zip(missing, encode([keys.index(key) for key in missing]), strict=True))
+                self._write(new)
+                found.update(new)
+            for key, tensor in found.items():
+                self._remember(key, tensor)
+        return [found[key] for key in keys]
 
     def _read(self, key: str) -> Tensor | None:
         if key in self._memory:

@@ -1,4 +1,4 @@
-"""Models that look for neighbours, and that vary images: from training to the command line."""
+"""Models by frozen encoders, of captions, images and neighbours: from training to the command line."""
 
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from calotype.training.session import start_session
 from calotype.training.trainer import TrainerConfig
 from calotype.utils.errors import UserError
 from calotype.utils.images import read_image
+from calotype.utils.tensors import load_tensors
 
 FEW = {"samples": 8, "batch_size": 8, "device": "cpu", "precision": "fp32"}
 
@@ -55,6 +56,17 @@ def opened(run: Path) -> LatentDiffusion:
     for parameter in (*model.network.parameters(), *model.conditioner.parameters()):
         parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
     return model
+
+
+def test_captions_by_a_frozen_encoder_are_trained_and_drawn(
+    chain: Path, picture_folder: Path, bert_folder: Path, tmp_path: Path
+) -> None:
+    model = trained(tmp_path, chain, picture_folder, Task(text=str(bert_folder)))
+    (weights,) = tmp_path.glob("run/checkpoints/*/conditioner_ema.safetensors")
+    assert {name.split(".")[2] for name in load_tensors(weights)} == {"projection"}
+    drawn = model.sample(caption=["a red wave", ""], seeds=[3, 3], steps=2)
+    nothing = model.sample(caption=[None], seeds=[3], steps=2)
+    torch.testing.assert_close(drawn[1:], nothing, atol=1e-5, rtol=0)
 
 
 def test_a_run_brings_the_index_of_its_images(retrieving: Path, picture_folder: Path) -> None:
