@@ -9,6 +9,7 @@ docs/results/presets_compared.json once all are there.
 
 import argparse
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 from recipe_ladder_bench import Bench, locked, samples_in
@@ -17,9 +18,16 @@ from recipe_ladder_rungs import RUNGS, SHAPE, Rung, folder_of
 
 from calotype.artifact import versions
 from calotype.presets import DIFFUSION
+from calotype.presets.diffusion import Method
 from calotype.utils.files import read_json, write_json
 
 NAMES = ("modern", "ldm2022")
+
+
+def method_on_cpu(name: str) -> Method:
+    """Return a preset's method with the batch that it has on a CPU."""
+    preset = DIFFUSION[name]
+    return replace(preset.method, batch_size=preset.batch_size_on("cpu"))
 
 
 def main() -> None:
@@ -30,7 +38,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("docs/results/presets_compared.json"))
     arguments = parser.parse_args()
     RUNGS.clear()
-    RUNGS.update({name: Rung(name, "", lambda _, name=name: DIFFUSION[name].method) for name in NAMES})
+    RUNGS.update({name: Rung(name, "", lambda _, name=name: method_on_cpu(name)) for name in NAMES})
     bench, counted = Bench(arguments.runs), arguments.runs / f"samples-{arguments.seconds:g}.json"
     with locked(arguments.runs / "timing.lock"):
         if not counted.exists():

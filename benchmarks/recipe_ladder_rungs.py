@@ -65,6 +65,9 @@ ALSO_TRIED = (
         "v prediction",
         lambda method: replace(method, schedule=ZeroTerminalSNR(of=method.schedule)),  # type: ignore[arg-type]
     ),
+    Rung("batch 16", TOP, lambda method: replace(method, batch_size=16)),
+    Rung("batch 8", TOP, lambda method: replace(method, batch_size=8)),
+    Rung("batch 16, rate 1e-3", "batch 16", optimiser(learning_rate=1e-3)),
     Rung("offset noise 0.1", TOP, lambda method: replace(method, offset_noise=0.1)),
     Rung("input perturbation 0.1", TOP, lambda method: replace(method, input_perturbation=0.1)),
 )

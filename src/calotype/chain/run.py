@@ -79,7 +79,7 @@ def _run(plan: Plan, source: Source, out: Path, session: Session) -> Path:
         settings,
         out=str(out / "diffusion"),
         minutes=plan.diffusion_minutes,
-        batch_size=diffusion_preset.batch_size,
+        batch_size=diffusion_preset.batch_size_on(session.device.type),
     )
     log.info(f"stage 2 of 3, the diffusion model: {settings.out}")
     checkpoint = train_diffusion(diffusion_preset, source, artifact, out / "latents", settings, session, plan.task)

@@ -79,7 +79,7 @@ def command(
     from calotype.chain.source import open_source
     from calotype.chain.stages import loader, train_autoencoder, train_diffusion, train_tiny_decoder
     from calotype.cli.values import check_positive, check_seed, model_folder
-    from calotype.presets import AutoencoderPreset, TinyDecoderPreset
+    from calotype.presets import AutoencoderPreset, DiffusionPreset, TinyDecoderPreset
     from calotype.training.pixel_space import pixel_space
     from calotype.training.session import start_session
     from calotype.training.trainer import TrainerConfig
@@ -137,11 +137,14 @@ def command(
             log.info(f"{chosen.name}: {reason}")
         out = out or Path("runs") / f"{_plain_name(data)}-{stage.replace('_', '-')}"
         log.info(f"all goes to {out}")
+        usual = chosen.batch_size
+        if isinstance(chosen, DiffusionPreset):
+            usual = chosen.batch_size_on(session.device.type)
         settings = TrainerConfig(
             out=str(out),
             samples=samples,
             minutes=minutes,
-            batch_size=batch_size or chosen.batch_size,
+            batch_size=batch_size or usual,
             seed=seed,
             device=device,
             precision=precision,
