@@ -30,7 +30,7 @@ from torch import Tensor
 from calotype.data.scenes import LABELS, Scene
 from calotype.diffusion import CFG
 from calotype.presets.tasks import Task
-from calotype.tasks.tile import in_windows
+from calotype.tasks.windows import in_windows
 from calotype.utils.box_picture import enlarged
 from calotype.utils.images import save_png
 from calotype.utils.label_maps import coloured
