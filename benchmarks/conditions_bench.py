@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from calotype.artifact import Artifact, latest_checkpoint, read_artifact, versions
-from calotype.chain.retrieval import store_index
+from calotype.chain.frozen import store_index
 from calotype.chain.source import Source
 from calotype.chain.stages import latent_loader, loader
 from calotype.data.emoji import EmojiSet
