@@ -54,8 +54,7 @@ class Bench:
     def train(self, name: str, task: Task) -> LatentDiffusion:
         """Return a model for ``task``."""
         preset = DIFFUSION["modern"]
-        batch_size = preset.batch_size_on(self.session.device.type)
-        settings, latents = self._settings(name, batch_size), self.runs / "latents"
+        settings, latents = self._settings(name, preset.batch_size), self.runs / "latents"
         checkpoint = train_diffusion(preset, self.source, self.autoencoder, latents, settings, self.session, task)
         return load_latent_diffusion(read_artifact(checkpoint)).to(self.session.device)
 
