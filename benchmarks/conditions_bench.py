@@ -11,8 +11,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from calotype.artifact import Artifact, latest_checkpoint, read_artifact, versions
-from calotype.chain.retrieval import store_index
+from calotype.artifact import Artifact, read_artifact, versions
+from calotype.chain.frozen import store_index
 from calotype.chain.source import Source
 from calotype.chain.stages import latent_loader, loader
 from calotype.data.emoji import EmojiSet
@@ -40,24 +40,21 @@ class Bench:
         return self.preset.conditions(source.train, task, factor=self.first_stage.model.factor)
 
     def train(self, name: str, source: Source, conditions: Conditions) -> LatentDiffusion:
-        """Train, or read what was trained before in ``runs``."""
+        """Train, or go on with what was trained before in ``runs``."""
         run = self.runs / name
         index = self._index(run, source, conditions)
-        if latest_checkpoint(run) is None or self.samples is None:
-            train, held_out = (
-                latent_loader(self.artifact, images, self.runs / "latents", 0, self.session, conditions, index)
-                for images in (source.train, source.held_out)
-            )
-            config = self.preset.recipe(self.first_stage.model.latent_channels, source.train, conditions)
-            length = {"minutes": self.seconds / 60} if self.samples is None else {"samples": self.samples}
-            settings = TrainerConfig(
-                out=str(run), batch_size=self.preset.batch_size, device=str(self.session.device), **length
-            )
-            torch.manual_seed(0)
-            recipe = DiffusionRecipe(config, self.artifact, train, held_out, index)
-            Trainer(replace(settings, ema=self.preset.method.ema)).fit(recipe, train)
-        checkpoint = latest_checkpoint(run)
-        assert checkpoint is not None
+        train, held_out = (
+            latent_loader(self.artifact, images, self.runs / "latents", 0, self.session, conditions, index)
+            for images in (source.train, source.held_out)
+        )
+        config = self.preset.recipe(self.first_stage.model.latent_channels, source.train, conditions)
+        length = {"minutes": self.seconds / 60} if self.samples is None else {"samples": self.samples}
+        settings = TrainerConfig(
+            out=str(run), batch_size=self.preset.batch_size, device=str(self.session.device), **length
+        )
+        torch.manual_seed(0)
+        recipe = DiffusionRecipe(config, self.artifact, train, held_out, index)
+        checkpoint = Trainer(replace(settings, ema=self.preset.method.ema)).fit(recipe, train)
         self.samples = int(checkpoint.name) if self.samples is None else self.samples
         return load_latent_diffusion(read_artifact(checkpoint)).to(self.session.device)
 

@@ -54,7 +54,8 @@ class Bench:
     def train(self, name: str, task: Task) -> LatentDiffusion:
         """Return a model for ``task``."""
         preset = DIFFUSION["modern"]
-        settings, latents = self._settings(name, preset.batch_size), self.runs / "latents"
+        batch_size = preset.batch_size_on(self.session.device.type)
+        settings, latents = self._settings(name, batch_size), self.runs / "latents"
         checkpoint = train_diffusion(preset, self.source, self.autoencoder, latents, settings, self.session, task)
         return load_latent_diffusion(read_artifact(checkpoint)).to(self.session.device)
 

@@ -11,6 +11,7 @@ each question and data base the neighbours that were found, then what was drawn.
 
 import argparse
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -34,13 +35,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/retrieval"))
     parser.add_argument("--seconds", type=float, default=600.0, help="of training")
-    parser.add_argument("--debug", action="store_true", help="two steps of training and of drawing")
+    parser.add_argument("--debug", action="store_true", help="a few images, two steps of training and of drawing")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
     length = {"samples": 16, "preview_every": 10**6} if arguments.debug else {"minutes": arguments.seconds / 60}
     preset, steps = DIFFUSION["ldm-debug" if arguments.debug else "modern"], 2 if arguments.debug else 20
     source = open_source("emoji:faces")
+    if arguments.debug:
+        source = replace(source, train=source.train.subset(range(0, len(source.train), 16)))
     checkpoint = train_diffusion(
         preset,
         source,

@@ -9,6 +9,7 @@ Stop it and run it again: it goes on. --debug takes seconds, and shows nothing w
 
 import argparse
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -31,16 +32,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/text_to_image"))
     parser.add_argument("--text", default="minilm", help="words, bpe, minilm, or the folder of a frozen text encoder")
     parser.add_argument("--seconds", type=float, default=600.0, help="of training")
-    parser.add_argument("--debug", action="store_true", help="two steps of training and of drawing")
+    parser.add_argument("--debug", action="store_true", help="a few images, two steps of training and of drawing")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
     length = {"samples": 16, "preview_every": 10**6} if arguments.debug else {"minutes": arguments.seconds / 60}
     preset, steps = DIFFUSION["ldm-debug" if arguments.debug else "modern"], 2 if arguments.debug else 20
     run = arguments.out / arguments.text.replace("/", "-")
+    source = open_source("emoji:faces")
+    if arguments.debug:
+        source = replace(source, train=source.train.subset(range(0, len(source.train), 16)))
     checkpoint = train_diffusion(
         preset,
-        open_source("emoji:faces"),
+        source,
         ct.read_artifact(embedded_model()),
         arguments.out / "latents",
         ct.TrainerConfig(out=str(run), batch_size=preset.batch_size, **length),

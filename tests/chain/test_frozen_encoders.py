@@ -11,6 +11,7 @@ from calotype.chain.judge import judge_samples
 from calotype.chain.source import open_source
 from calotype.chain.stages import train_diffusion
 from calotype.cli import run
+from calotype.encoders import EncodingCache
 from calotype.pipeline import LatentDiffusion
 from calotype.presets import DIFFUSION
 from calotype.presets.tasks import Task
@@ -64,6 +65,8 @@ def test_captions_by_a_frozen_encoder_are_trained_and_drawn(
     model = trained(tmp_path, chain, picture_folder, Task(text=str(bert_folder)))
     (weights,) = tmp_path.glob("run/checkpoints/*/conditioner_ema.safetensors")
     assert {name.split(".")[2] for name in load_tensors(weights)} == {"projection"}
+    kept = EncodingCache(tmp_path / "encodings")
+    assert len(kept._files) == 6, "each of the training captions once"
     drawn = model.sample(caption=["a red wave", ""], seeds=[3, 3], steps=2)
     nothing = model.sample(caption=[None], seeds=[3], steps=2)
     torch.testing.assert_close(drawn[1:], nothing, atol=1e-5, rtol=0)

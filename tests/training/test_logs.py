@@ -51,3 +51,10 @@ def test_step_logs_are_means_over_the_steps_that_have_them() -> None:
     assert {key: value.tolist() for key, value in logs.state().items()} == {"loss": [1.0, 2.0], "late": [5.0]}
     assert StepLogs(logs.state()).take() == logs.take() == {"loss": 1.5, "late": 5.0}
     assert logs.take() == {}
+
+
+def test_values_of_a_checkpoint_join_those_of_the_device_that_trains() -> None:
+    logs = StepLogs({"loss": torch.tensor([1.0, 2.0])})
+    logs.add({"loss": torch.empty((), device="meta")})
+    assert logs.state()["loss"].device.type == "meta"
+    assert logs.state()["loss"].shape == (3,)

