@@ -25,7 +25,8 @@ class TaskOptions:
         encoder: The frozen network that sees images for variations and retrieve: efficientnet-lite0, or a CLIP by its
             folder or as hub:OWNER/NAME.
         factor: How many times larger images become (upscale).
-        degradation: What makes the small images (upscale).
+        degradation: What makes the small images (upscale): bicubic reduction of clean ones, or a chain of blur, noise and
+            JPEG, which takes longer to learn and also mends.
         box_tokens: Read boxes as discrete tokens, as in the paper, through a transformer (layout).
     """
 
@@ -34,7 +35,7 @@ class TaskOptions:
     text: str = "words"
     encoder: str = "efficientnet-lite0"
     factor: int = 4
-    degradation: Literal["bicubic", "bsrgan", "bsrgan-light"] = "bsrgan-light"
+    degradation: Literal["bicubic", "bsrgan", "bsrgan-light"] = "bicubic"
     box_tokens: bool = False
 
     def parse(self) -> "Task":

@@ -53,19 +53,27 @@ class FieldReader:
         Raises:
             ImageError: a file has gone or changed.
         """
-        return self._collate(self.loader.map(lambda index: self._read(index, False, ("at", index)), indices))
+        return self._rows([(index, False, ("at", index)) for index in indices])
 
     def for_training(
         self, indices: Sequence[int], positions: Sequence[int], mirrored: Sequence[bool]
     ) -> dict[str, list[Any]]:
         """Return the fields of ``indices`` as samples number ``positions``, on which the draws depend."""
         seed = self.loader.seed
-        samples = list(zip(indices, mirrored, [(seed, position) for position in positions], strict=True))
-        return self._collate(self.loader.map(lambda sample: self._read(*sample), samples))
+        return self._rows(list(zip(indices, mirrored, [(seed, position) for position in positions], strict=True)))
 
-    def _collate(self, rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    def _rows(self, samples: Sequence[tuple[int, bool, tuple[int | str, ...]]]) -> dict[str, list[Any]]:
+        """Read files in the loader's threads, then make the values in this one: they are many short computations."""
+        self.loader.map(self._fetch, [index for index, _, _ in samples])
+        rows = [self._read(*sample) for sample in samples]
         names = (*self.names, *self.lookups, *(each.field for each in self.derived))
         return {name: [row[name] for row in rows] for name in names}
+
+    def _fetch(self, index: int) -> None:
+        for name in self.names:
+            self._cropped(index, name)
+        if self.derived:
+            self.loader.crop(index)
 
     def _read(self, index: int, mirror: bool, key: tuple[int | str, ...]) -> dict[str, Any]:
         values = {name: self._cropped(index, name) for name in self.names}

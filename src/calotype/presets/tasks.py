@@ -57,7 +57,7 @@ class Task(Config):
     text: str = WORDS
     encoder: str = EFFICIENTNET
     factor: int = 4
-    degradation: Literal["bicubic", "bsrgan", "bsrgan-light"] = "bsrgan-light"
+    degradation: Literal["bicubic", "bsrgan", "bsrgan-light"] = "bicubic"
     box_tokens: bool = False
 
     def fields(self, images: ImageSet) -> tuple[str, ...]:
