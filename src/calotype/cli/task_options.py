@@ -25,8 +25,8 @@ class TaskOptions:
         encoder: The frozen network that sees images for variations and retrieve: efficientnet-lite0, or a CLIP by its
             folder or as hub:OWNER/NAME.
         factor: How many times larger images become (upscale).
-        degradation: What makes the small images (upscale): bicubic reduction of clean ones, or a chain of blur, noise and
-            JPEG, which takes longer to learn and also mends.
+        degradation: What makes the small images (upscale): bicubic reduction, or a chain of blur, noise and JPEG,
+            which takes longer to learn and also mends.
         box_tokens: Read boxes as discrete tokens, as in the paper, through a transformer (layout).
     """
 
