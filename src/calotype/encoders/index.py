@@ -89,10 +89,8 @@ class RetrievalIndex:
         if self.contents.text is None or not self.has_text:
             raise UserError("words cannot be looked for in this index: it has no captions. Give an image instead")
         queries = self.contents.text.build().embed(texts)
-        if self.captions is None:
-            return Search(self.vectors, centred=False).nearest(queries, k)
-        silent = [row for row, caption in enumerate(self.contents.captions) if not caption]
-        return self._captions.nearest(queries, k, [silent] * len(texts))
+        silent = [] if self.captions is None else [i for i, text in enumerate(self.contents.captions) if not text]
+        return self._by_words.nearest(queries, k, [silent] * len(texts))
 
     def take(self, rows: Sequence[int]) -> Float[Tensor, "k d"]:
         """Return the vectors in these rows, in float32."""
@@ -129,9 +127,8 @@ class RetrievalIndex:
         return Search(self.vectors)
 
     @cached_property
-    def _captions(self) -> Search:
-        assert self.captions is not None
-        return Search(self.captions, centred=False)
+    def _by_words(self) -> Search:
+        return Search(self.vectors if self.captions is None else self.captions, centred=False)
 
     @cached_property
     def _rows_of(self) -> dict[str, list[int]]:
