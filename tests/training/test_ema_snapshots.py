@@ -11,6 +11,7 @@ from torch import nn
 
 import calotype as ct
 from calotype.artifact import read_artifact
+from calotype.encoders import Contents, ImageEncoderConfig, RetrievalIndex
 from calotype.training.ema import MovingAverage, PowerFunctionEMA, gamma_of
 from calotype.training.ema_snapshots import (
     TRACKS,
@@ -135,6 +136,17 @@ def test_a_model_of_another_width_is_a_model(trained: Path, tmp_path: Path) -> N
     assert read_artifact(tmp_path / "early").provenance["samples_seen"] == 20
     with pytest.raises(UserError, match="exists already"):
         write_post_hoc_average(trained, tmp_path / "same", 0.05)
+
+
+def test_a_model_of_another_width_keeps_the_index_of_its_neighbours(trained: Path, tmp_path: Path) -> None:
+    encoder = ImageEncoderConfig(fingerprint="none", channels=2)
+    rows = {"names": ("a",), "groups": ("a",), "captions": ("",)}
+    index = RetrievalIndex(Contents(source="a", fingerprint="a", size=16, encoder=encoder, **rows), torch.ones(1, 2))
+    path = read_artifact(trained).file("index")
+    index.save(path)
+    write_post_hoc_average(trained, tmp_path / "wide", 0.10)
+    path.unlink()
+    assert ct.load(tmp_path / "wide").index.contents == index.contents
 
 
 def test_an_earlier_checkpoint_is_a_model_by_its_path(trained: Path) -> None:
