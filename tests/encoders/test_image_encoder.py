@@ -46,7 +46,7 @@ def test_clip_vectors_are_those_of_transformers(clip_folder: Path, pictures: tor
 def test_the_configuration_names_the_weights(bert_folder: Path, clip_folder: Path) -> None:
     config = describe_image_encoder(str(clip_folder))
     assert from_dict(ImageEncoderConfig, to_dict(config)) == config
-    with pytest.raises(UserError, match="has other weights than the one that was trained with"):
+    with pytest.raises(UserError, match="has other weights than the frozen network that this model was trained with"):
         replace(config, fingerprint="0" * 32).build()
     with pytest.raises(UserError, match="holds a network of kind 'bert', not a CLIP"):
         describe_image_encoder(str(bert_folder))

@@ -87,9 +87,11 @@ def test_the_configuration_names_the_weights(bert_folder: Path, tmp_path: Path) 
     config = describe_text_encoder(str(bert_folder))
     assert from_dict(TextEncoderConfig, to_dict(config)) == config
     assert config.build() is from_dict(TextEncoderConfig, to_dict(config)).build(), "it is loaded once"
-    with pytest.raises(UserError, match="has other weights than the one that was trained with"):
+    with pytest.raises(UserError, match="has other weights than the frozen network that this model was trained with"):
         replace(config, fingerprint="0" * 32).build()
-    with pytest.raises(UserError, match=r"^'.*/elsewhere' is no folder, nor a package that holds a network"):
+    with pytest.raises(
+        UserError, match=r"^this model needs a frozen network \('.*/elsewhere' is no folder, nor a package"
+    ):
         replace(config, source=str(tmp_path / "elsewhere")).build()
 
 

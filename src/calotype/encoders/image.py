@@ -13,7 +13,7 @@ from torch import Tensor
 from calotype.encoders.cache import EncodingCache
 from calotype.encoders.clip_features import CLIPImageFeatures
 from calotype.encoders.image_features import EfficientNetLite0Features, ImageFeatures
-from calotype.encoders.pretrained import folder_of
+from calotype.encoders.pretrained import folder_of, folder_with
 from calotype.utils.config import Config
 from calotype.utils.errors import UserError
 from calotype.utils.files import digest
@@ -76,20 +76,21 @@ def describe_image_encoder(source: str = EFFICIENTNET, *, download: bool = False
     Raises:
         UserError: it is not there, or cannot be read.
     """
-    if source != EFFICIENTNET:
+    network: ImageFeatures
+    if source == EFFICIENTNET:
+        network = EfficientNetLite0Features()
+    else:
         folder = folder_of(source, download=download)
+        network = CLIPImageFeatures(folder)
         source = str(folder) if Path(source).expanduser().is_dir() else source
-    network = _network(source)
     return ImageEncoderConfig(source=source, fingerprint=network.fingerprint, channels=network.width)
 
 
 @lru_cache(maxsize=4)
 def _shared(config: ImageEncoderConfig) -> ImageEncoder:
-    network = _network(config.source)
+    if config.is_folder:
+        return ImageEncoder(config, CLIPImageFeatures(folder_with(config.source, config.fingerprint)))
+    network = EfficientNetLite0Features()
     if network.fingerprint != config.fingerprint:
-        raise UserError(f"the image encoder {config.source} has other weights than the one that was trained with")
+        raise UserError(f"{config.source} has other weights than the frozen network that this model was trained with")
     return ImageEncoder(config, network)
-
-
-def _network(source: str) -> ImageFeatures:
-    return EfficientNetLite0Features() if source == EFFICIENTNET else CLIPImageFeatures(folder_of(source))

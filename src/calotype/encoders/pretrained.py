@@ -37,6 +37,23 @@ def folder_of(source: str, *, download: bool = False) -> Path:
     return folder
 
 
+def folder_with(source: str, wanted: str) -> Path:
+    """Return the folder of the network that a model was trained with, whose fingerprint is ``wanted``.
+
+    Raises:
+        UserError: it is not on this machine, or has other weights.
+    """
+    try:
+        folder = folder_of(source)
+    except UserError as error:
+        raise UserError(
+            f"this model needs a frozen network ({error}; `source` in its config.json says where)"
+        ) from None
+    if fingerprint(folder) != wanted:
+        raise UserError(f"{source} has other weights than the frozen network that this model was trained with")
+    return folder
+
+
 def weight_files(folder: Path) -> list[Path]:
     """Return the files of the weights, one or several."""
     return sorted(folder.glob("model*.safetensors"))

@@ -13,9 +13,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from calotype.encoders.cache import EncodingCache
-from calotype.encoders.pretrained import MINILM, architecture, fingerprint, folder_of, load, load_tokenizer
+from calotype.encoders.pretrained import (
+    MINILM,
+    architecture,
+    fingerprint,
+    folder_of,
+    folder_with,
+    load,
+    load_tokenizer,
+)
 from calotype.utils.config import Config
-from calotype.utils.errors import UserError
 from calotype.utils.files import digest
 
 _CHUNK, _MULTIPLE = 32, 8
@@ -144,10 +151,7 @@ def describe_text_encoder(
 
 @lru_cache(maxsize=4)
 def _shared(config: TextEncoderConfig) -> TextEncoder:
-    folder = folder_of(config.source)
-    if fingerprint(folder) != config.fingerprint:
-        raise UserError(f"the text encoder {config.source} has other weights than the one that was trained with")
-    return TextEncoder(config, folder)
+    return TextEncoder(config, folder_with(config.source, config.fingerprint))
 
 
 def _class_of(folder: Path) -> str:
