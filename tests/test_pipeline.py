@@ -270,3 +270,9 @@ def test_modules_are_for_inference(trained: Path) -> None:
     model = load_latent_diffusion(read_artifact(trained)).to("cpu")
     assert not any(module.training for module in model.modules)
     assert not any(parameter.requires_grad for module in model.modules for parameter in module.parameters())
+
+
+def test_the_steps_are_spaced_as_asked(model: LatentDiffusion) -> None:
+    usual = draw(model, [0], steps=4)
+    assert torch.equal(draw(model, [0], steps=4, spacing=model.schedule.usual_spacing), usual)
+    assert not torch.equal(draw(model, [0], steps=4, spacing="log_snr"), usual)

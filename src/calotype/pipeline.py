@@ -25,6 +25,7 @@ from calotype.diffusion import (
     State,
     solve,
 )
+from calotype.diffusion.grid import Spacing
 from calotype.diffusion.prediction import Prediction
 from calotype.diffusion.schedule import NoiseSchedule, NoiseSchedules
 from calotype.encoders import RetrievalIndex
@@ -226,6 +227,7 @@ class LatentDiffusion:
         noise: Float[Tensor, "k d h2 w2"] | None = None,
         steps: int = STEPS,
         solver: Solver | None = None,
+        spacing: Spacing | None = None,
         guidance: CFG | None = None,
         negative: Mapping[str, Sequence[Any]] | None = None,
         weak: "LatentDiffusion | None" = None,
@@ -239,9 +241,10 @@ class LatentDiffusion:
         """Draw one image per seed; ``fields`` hold one value per image (``caption=["a red apple", ...]``).
 
         Image i depends on seed i (and its own fields) alone, whatever the batch size. Guidance, ``negative`` (one value
-        per image, too) and ``weak`` are as in ``denoise``, the solver defaults to DPM-Solver++(2M). ``size`` may differ
-        from that of training. With ``noise`` (of ``self.noise``, ``tasks.invert``, ``tasks.interpolate``) images start
-        from it instead, have its size, and seeds (0, 1 ... by default) matter only to solvers that add more.
+        per image, too) and ``weak`` are as in ``denoise``, the solver defaults to DPM-Solver++(2M), ``spacing`` to that
+        of the schedule. ``size`` may differ from that of training. With ``noise`` (of ``self.noise``, ``tasks.invert``,
+        ``tasks.interpolate``) images start from it instead, have its size, and seeds (0, 1 ... by default) matter only
+        to solvers that add more.
         ``clip=False`` leaves values beyond [-1, 1] as they are, for ``PixelFormat.to_file`` to count.
 
         ``watch`` is shown the state of each batch after every step; ``state.x0`` are the latents it expects in the end.
@@ -259,7 +262,7 @@ class LatentDiffusion:
             if isinstance(values, str) or len(values) != len(seeds):
                 raise UserError(f"{name}: give a list with one value per seed, {len(seeds)} of them")
         solver = solver or DPMSolver()
-        grid = self.schedule.grid(steps)
+        grid = self.schedule.grid(steps, spacing)
         images: list[Tensor] = []
         with show_progress("sampling", len(seeds) * steps, unit="steps", quiet=not progress) as bar:
             for start in range(0, len(seeds), batch_size):

@@ -1,7 +1,7 @@
 """``calotype sample``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -23,6 +23,7 @@ def command(
     label: Annotated[str | None, tyro.conf.arg(name="class")] = None,
     seeds: str = "0-15",
     steps: int = 20,
+    spacing: Literal["trailing", "leading", "linspace", "quadratic", "log_snr", "karras", "beta"] | None = None,
     guidance: float | None = None,
     guidance_interval: str | None = None,
     guidance_rescale: float = 0.0,
@@ -50,6 +51,7 @@ def command(
         label: The class to draw, for models that take classes.
         seeds: Seeds as a list of numbers and ranges: 0-15, 3,7,20-23.
         steps: Steps of the solver, DPM-Solver++(2M).
+        spacing: How the steps divide the way from noise to image; by default that of the model's schedule.
         guidance: Scale of classifier-free guidance: 1 is off, larger follows the caption more closely (default 3).
         guidance_interval: Guide only between these noise levels (sigma / alpha), such as 0.3-5: more variety.
         guidance_rescale: Share (0 to 1) by which colours that strong guidance overdrives are brought back.
@@ -84,6 +86,7 @@ def command(
     images = ldm.sample(
         seeds=numbers,
         steps=steps,
+        spacing=spacing,
         guidance=None if guidance is None else CFG(guidance, interval=interval, rescale=guidance_rescale),
         negative=None if negative is None else {"caption": [negative] * len(numbers)},
         weak=None if weak is None else _model(str(weak), None, None, "ema").to(ldm.device),
