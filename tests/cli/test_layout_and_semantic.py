@@ -55,7 +55,7 @@ def test_a_map_is_drawn_beside_itself(models: Path, tmp_path: Path, capsys: pyte
     write_labels(tmp_path / "map.png", labels)
     given = ["semantic", str(models / "semantic"), str(tmp_path / "map.png"), "--seeds", "3", *FEW]
     drawn = []
-    for more in ([], ["--whole"]):
+    for more in ([], ["--windows"]):
         assert run([*given, "--out", str(tmp_path / "out"), *more]) == 0
         drawn.append(read_image(tmp_path / "out" / "3.png"))
         assert drawn[-1].shape == (18, 30, 3)

@@ -11,7 +11,7 @@ def command(
     label_map: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MAP.png")],
     /,
     *,
-    whole: bool = False,
+    windows: bool = False,
     caption: str | None = None,
     label: Annotated[str | None, tyro.conf.arg(name="class")] = None,
     seeds: str = "0-7",
@@ -23,13 +23,13 @@ def command(
     """Draw a label map, once per seed and at its size, with a model that was trained to (--task semantic).
 
     calotype semantic runs/mine map.png --seeds 0-7
-    calotype semantic runs/mine large-map.png --whole
+    calotype semantic runs/mine large-map.png --windows
 
     Args:
         model: What `calotype run` or `calotype train` made.
         label_map: An image with a palette, of which the index is the label, or in grey, of which the value is; 255 is
-            no label. What is larger than the images of training is drawn in overlapping windows.
-        whole: Draw a large map in one piece instead, as the paper does.
+            no label. It may have any size, also one much larger than the images of training.
+        windows: Draw a large map in overlapping windows: with less memory, and less of one piece.
         caption: What else to draw, for models that take captions as well.
         label: The class to draw, for models that take classes as well.
         seeds: Seeds as a list of numbers and ranges: 0-15, 3,7,20-23.
@@ -56,7 +56,7 @@ def command(
         ldm.to(start_session(device).device),
         labels,
         seeds=numbers,
-        windows=not whole,
+        windows=windows,
         steps=steps,
         guidance=None if guidance is None else CFG(guidance),
         clip=False,

@@ -19,15 +19,15 @@ def semantic_synthesis(
     labels: Int[np.ndarray, "h w"],
     *,
     seeds: Iterable[int],
-    windows: bool = True,
+    windows: bool = False,
     **options: Any,
 ) -> Float[Tensor, "n c h w"]:
     """Draw one label map, once per seed, at its size; pixels of -1 may become anything.
 
-    A map that is larger than the images of training is drawn in ``windows`` of their size that overlap by half, or,
-    without, in one piece: the network is convolutional (arXiv:2112.10752, section 4.3.2), but its attention never saw
-    as many positions. Sizes that do not fit the networks are drawn a little larger. ``options`` are those of
-    ``model.sample``, further fields included.
+    A map that is larger than the images of training is drawn in one piece, as the network is convolutional
+    (arXiv:2112.10752, section 4.3.2), or in ``windows`` of their size that overlap by half: these need less memory, and
+    agree less on what a map leaves open (benchmarks/semantic.py). Sizes that do not fit the networks are drawn a little
+    larger. ``options`` are those of ``model.sample``, further fields included.
 
     Raises:
         UserError: the model takes no label maps or does not know a label, the map is too large, or as ``model.sample``.
