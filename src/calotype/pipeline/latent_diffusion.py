@@ -1,16 +1,13 @@
 """A trained latent diffusion model, ready to draw: condition, encode, decode, denoise, sample; nothing more."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from calotype.artifact import Artifact, Weights, read_artifact
-from calotype.conditioner import Conditioner, ConditionerConfig, TextEmbedder
+from calotype.conditioner import Conditioner, TextEmbedder
 from calotype.data.derived import DerivedFields
 from calotype.data.pixel_format import PixelFormat
 from calotype.diffusion import (
@@ -27,38 +24,15 @@ from calotype.diffusion import (
 )
 from calotype.diffusion.grid import Spacing
 from calotype.diffusion.prediction import Prediction
-from calotype.diffusion.schedule import NoiseSchedule, NoiseSchedules
+from calotype.diffusion.schedule import NoiseSchedule
 from calotype.encoders import RetrievalIndex
-from calotype.models import AutoencoderConfig, Network, NetworkConfig
-from calotype.models.autoencoder import Autoencoder
-from calotype.models.latent_rgb import LatentToRGB
-from calotype.models.tiny_decoder import TinyDecoder, TinyDecoderConfig
-from calotype.utils.config import from_dict
+from calotype.models import Network
+from calotype.pipeline.trained_autoencoder import TrainedAutoencoder
 from calotype.utils.errors import UserError
 from calotype.utils.progress import progress as show_progress
-from calotype.utils.size import Size, height_width, read_size, size_text
+from calotype.utils.size import Size, height_width, size_text
 
 STEPS, GUIDANCE, AUTOGUIDANCE = 20, 3.0, 2.0
-
-
-@dataclass(frozen=True)
-class TrainedAutoencoder:
-    """An autoencoder with what it was trained on: its pixel format and image size.
-
-    ``rgb`` maps normalised latents to colours, where it was measured.
-    """
-
-    model: Autoencoder
-    pixel_format: PixelFormat
-    size: Size
-    rgb: LatentToRGB | None = None
-
-    @torch.no_grad()
-    def reconstruct(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Encode and decode (through the posterior's mode), clamped to [-1, 1]; the result is on the CPU."""
-        device = self.model.latent_shift.device
-        latents = self.model.encode(images.to(device)).mode()
-        return self.model.decode(latents).float().clamp(-1, 1).cpu()
 
 
 class LatentDiffusion:
@@ -281,79 +255,3 @@ class LatentDiffusion:
                         return torch.cat([*images, self.decode(state.x0, clip=clip).cpu()])
                 images.append(self.decode(x, clip=clip).cpu())
         return torch.cat(images)
-
-
-def load(path: Path | str, *, weights: Weights = "ema") -> "LatentDiffusion | TrainedAutoencoder | TinyDecoder":
-    """Load what was trained at ``path``: an artifact, a training run or a chain (``calotype run``); needs nothing else.
-
-    ``weights="raw"`` takes the last weights instead of their moving average.
-
-    Raises:
-        UserError: nothing is there, or it is damaged.
-    """
-    artifact = read_artifact(path)
-    if artifact.kind == "autoencoder":
-        return load_autoencoder(artifact, weights=weights)
-    if artifact.kind == LatentDiffusion.kind:
-        return load_latent_diffusion(artifact, weights=weights)
-    if artifact.kind == "tiny_decoder":
-        return build_tiny_decoder(artifact, weights=weights)
-    raise UserError(f"{path} holds a {artifact.kind!r}, which this calotype does not know")
-
-
-def load_autoencoder(artifact: Artifact, *, weights: Weights = "ema") -> TrainedAutoencoder:
-    """Build the autoencoder of an artifact of kind ``autoencoder`` or ``latent_diffusion``."""
-    return build_autoencoder(artifact.config, artifact.weights("autoencoder", weights))
-
-
-def build_autoencoder(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> TrainedAutoencoder:
-    """Build an autoencoder from an artifact's configuration and a state dict, which must fit exactly."""
-    model: Autoencoder = from_dict(AutoencoderConfig, config["autoencoder"], where="autoencoder").build()
-    _load_state(model, state, "autoencoder")
-    model.set_latent_statistics(config["latent"]["shift"], config["latent"]["scale"])
-    pixel_format: PixelFormat = from_dict(PixelFormat, config["pixel_format"], where="pixel_format")
-    rgb = config["latent"].get("rgb")
-    return TrainedAutoencoder(
-        model.eval().requires_grad_(False),
-        pixel_format,
-        read_size(config["size"]),
-        None if rgb is None else from_dict(LatentToRGB, rgb, where="latent.rgb"),
-    )
-
-
-def build_tiny_decoder(artifact: Artifact, *, weights: Weights = "ema") -> TinyDecoder:
-    """Build the decoder of an artifact of kind ``tiny_decoder``."""
-    config: TinyDecoderConfig = from_dict(TinyDecoderConfig, artifact.config["tiny_decoder"], where="tiny_decoder")
-    decoder = config.build()
-    _load_state(decoder, artifact.weights("tiny_decoder", weights), "tiny decoder")
-    return decoder.eval().requires_grad_(False)
-
-
-def load_latent_diffusion(artifact: Artifact, *, weights: Weights = "ema") -> LatentDiffusion:
-    """Build the model of an artifact of kind ``latent_diffusion``."""
-    config = artifact.config
-    conditioner: Conditioner = from_dict(ConditionerConfig, config["conditioner"], where="conditioner").build()
-    network: Network = from_dict(NetworkConfig, config["network"], where="network").build()
-    _load_state(network, artifact.weights("network", weights), "network")
-    if conditioner.state_dict():
-        _load_state(conditioner, artifact.weights("conditioner", weights), "conditioner")
-    index = artifact.file("index")
-    return LatentDiffusion(
-        autoencoder=load_autoencoder(artifact),
-        conditioner=conditioner,
-        network=network,
-        schedule=from_dict(NoiseSchedules, config["schedule"], where="schedule"),
-        prediction=config["prediction"],
-        derived=[from_dict(DerivedFields, each, where="derived") for each in config.get("derived", ())],
-        index=RetrievalIndex.load(index) if index.exists() else None,
-    )
-
-
-def _load_state(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
-    wanted = module.state_dict()
-    missing, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
-    wrong = [key for key in wanted.keys() & state.keys() if wanted[key].shape != state[key].shape]
-    if missing or extra or wrong:
-        found = f"missing {missing[:10]}, unexpected {extra[:10]}, of another shape {wrong[:10]}"
-        raise UserError(f"the weights do not fit the {name}: {found}")
-    module.load_state_dict(dict(state))
