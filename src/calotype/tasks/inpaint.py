@@ -16,6 +16,8 @@ from calotype.tasks.img2img import img2img
 from calotype.tasks.windows import check_pixels, in_windows
 
 FIELD = "masked_image"
+NEAR = 1e-3
+"""The least share of known pixels around one that makes it close to what is known: three standard deviations off."""
 log = logging.getLogger("calotype")
 
 
@@ -80,8 +82,9 @@ def paste(
     kernel = gaussian_kernel((reach**2, reach**2))
     certain = (known == 1).to(drawn)
     near = torch.stack([filtered(each, kernel) for each in certain])
+    near = torch.where(near > NEAR, near, 0)
     difference = torch.stack([filtered(each, kernel) for each in certain * (images - drawn)])
-    corrected = drawn + (2 * near).clamp(max=1) * difference / near.clamp(min=1e-6)
+    corrected = drawn + (2 * near).clamp(max=1) * difference / near.clamp(min=NEAR)
     return composite(images, torch.where(near > 0, corrected, drawn).clamp(-1, 1), known)
 
 

@@ -3,7 +3,6 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -27,8 +26,14 @@ def gaussian_kernel(variances: tuple[float, float], angle: float = 0.0) -> Float
 
 
 def filtered(image: Float[Tensor, "c h w"], kernel: Float[Tensor, "k k"]) -> Float[Tensor, "c h w"]:
-    """Return ``image`` convolved with a symmetric ``kernel``; beyond its borders it goes on as in a mirror."""
+    """Return ``image`` convolved with ``kernel``; beyond its borders it goes on as in a mirror.
+
+    By Fourier transforms: the cost is that of the image, however large the kernel.
+    """
     radius, (height, width) = len(kernel) // 2, image.shape[-2:]
     rows, columns = (mirrored(length, before=radius, after=radius) for length in (height, width))
     padded = image[:, rows][:, :, columns]
-    return F.conv2d(padded[:, None], kernel[None, None].to(image))[:, 0]
+    size = padded.shape[-2:]
+    product = torch.fft.rfft2(padded) * torch.fft.rfft2(kernel.to(image), s=size)
+    # The first 2 radius rows and columns are those where the circle closes.
+    return torch.fft.irfft2(product, s=size)[:, 2 * radius :, 2 * radius :]
