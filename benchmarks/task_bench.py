@@ -50,6 +50,7 @@ class Bench:
         preset = AUTOENCODERS["kl-f4-small"]
         settings = self._settings("autoencoder", preset.batch_size)
         self.autoencoder = read_artifact(train_autoencoder(preset, self.source, (SIZE,), settings))
+        self.seen: dict[str, int] = {}
 
     def train(self, name: str, task: Task) -> LatentDiffusion:
         """Return a model for ``task``."""
@@ -57,6 +58,7 @@ class Bench:
         batch_size = preset.batch_size_on(self.session.device.type)
         settings, latents = self._settings(name, batch_size), self.runs / "latents"
         checkpoint = train_diffusion(preset, self.source, self.autoencoder, latents, settings, self.session, task)
+        self.seen[name] = int(checkpoint.name)
         return load_latent_diffusion(read_artifact(checkpoint)).to(self.session.device)
 
     def originals(self, count: int) -> Tensor:
@@ -75,6 +77,7 @@ class Bench:
             "data": {"train": len(self.source.train), "held_out": len(self.source.held_out), "size": SIZE},
             "measured_on": "the half of the held-out tiles whose neighbouring pixels differ more",
             "seconds_of_training_per_model": self.seconds,
+            "images_seen": self.seen,
             "autoencoder": "kl-f4-small from the package's weights",
             "diffusion": "modern",
             "machine": {**versions(), "device": gpu or cpu(), "precision": "bf16" if self.session.bf16 else "fp32"},
@@ -120,10 +123,11 @@ def cpu() -> str:
 def setting(found: dict[str, Any]) -> str:
     """Return what the numbers of a page were measured on, in sentences."""
     data, machine = found["data"], found["machine"]
+    seen = ", ".join(f"{name} {count:,}" for name, count in found["images_seen"].items())
     return (
         f"{found['images']} held-out tiles of {data['size']} pixels, of the half with more detail. Each model was "
         f"trained for {found['seconds_of_training_per_model']:g} s on {data['train']} tiles ({machine['device']}, "
-        f"{machine['precision']}) and draws in {found['steps']} steps."
+        f"{machine['precision']}; images seen: {seen}) and draws in {found['steps']} steps."
     )
 
 

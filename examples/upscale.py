@@ -2,8 +2,8 @@
 
     .venv/bin/python examples/upscale.py --out runs/upscale --seconds 600
 
-It learns from the embedded faces, or from a folder of your own (--data), to undo what BSRGAN's milder degradation does
-to them, and enlarges pictures that it has never seen. Writes OUT/upscaled.png and OUT/large.png. Stop it and run it
+It learns from the embedded faces, or from a folder of your own (--data), to undo bicubic reduction, and enlarges
+pictures that it has never seen. Writes OUT/upscaled.png and OUT/large.png. Stop it and run it
 again: it goes on. --debug takes seconds, and shows nothing worth seeing.
 """
 
@@ -34,7 +34,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     seconds, steps = (2.0, 2) if arguments.debug else (arguments.seconds, 20)
 
-    task = Task(name="upscale", factor=FACTOR, degradation="bsrgan-light")
+    task = Task(name="upscale", factor=FACTOR)
     size = 32 if arguments.debug else None
     run_chain(arguments.data, arguments.out / "run", minutes=seconds / 60, size=size, task=task)
     model = ct.load(arguments.out / "run")
