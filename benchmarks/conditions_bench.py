@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from calotype.artifact import Artifact, read_artifact, versions
-from calotype.chain.frozen import store_index
+from calotype.chain.frozen import prepare_frozen
 from calotype.chain.source import Source
 from calotype.chain.stages import latent_loader, loader
 from calotype.data.emoji import EmojiSet
@@ -20,7 +20,6 @@ from calotype.pipeline import LatentDiffusion, load_autoencoder, load_latent_dif
 from calotype.presets import DIFFUSION
 from calotype.presets.embedded import embedded_model
 from calotype.presets.tasks import Conditions
-from calotype.tasks.retrieve import neighbours_embedder
 from calotype.training.diffusion_recipe import DiffusionRecipe
 from calotype.training.session import Session
 from calotype.training.trainer import Trainer, TrainerConfig
@@ -42,7 +41,8 @@ class Bench:
     def train(self, name: str, source: Source, conditions: Conditions) -> LatentDiffusion:
         """Train, or go on with what was trained before in ``runs``."""
         run = self.runs / name
-        index = self._index(run, source, conditions)
+        images = loader(source.train.in_format(self.first_stage.pixel_format), self.first_stage.size, 0)
+        index = prepare_frozen(conditions.conditioner, images, run.with_suffix(".frozen"), self.session)
         train, held_out = (
             latent_loader(self.artifact, images, self.runs / "latents", 0, self.session, conditions, index)
             for images in (source.train, source.held_out)
@@ -68,15 +68,6 @@ class Bench:
             "seconds asked for the first model": self.seconds,
             "training samples of each model": self.samples,
         }
-
-    def _index(self, run: Path, source: Source, conditions: Conditions) -> Path | None:
-        embedder = neighbours_embedder(conditions.conditioner)
-        if embedder is None:
-            return None
-        path = run.with_suffix(".index.safetensors")
-        images = loader(source.train.in_format(self.first_stage.pixel_format), self.first_stage.size, 0)
-        store_index(path, images, embedder, self.session)
-        return path
 
 
 def changed(images: EmojiSet, keep: Any = None, without: Sequence[str] = ()) -> EmojiSet:

@@ -66,7 +66,7 @@ def test_captions_by_a_frozen_encoder_are_trained_and_drawn(
     (weights,) = tmp_path.glob("run/checkpoints/*/conditioner_ema.safetensors")
     assert {name.split(".")[2] for name in load_tensors(weights)} == {"projection"}
     kept = EncodingCache(tmp_path / "encodings")
-    assert len(kept._files) == 6, "each of the training captions once"
+    assert len(kept._files) == 6, "each of the captions once, before training"
     drawn = model.sample(caption=["a red wave", ""], seeds=[3, 3], steps=2)
     nothing = model.sample(caption=[None], seeds=[3], steps=2)
     torch.testing.assert_close(drawn[1:], nothing, atol=1e-5, rtol=0)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from calotype.artifact import Artifact
-from calotype.chain.frozen import keep_encodings, store_index
+from calotype.chain.frozen import prepare_frozen
 from calotype.chain.source import Source
 from calotype.data.fields import FieldReader
 from calotype.data.image_set import ImageSet
@@ -21,7 +21,7 @@ from calotype.presets import AutoencoderPreset, DiffusionPreset, TinyDecoderPres
 from calotype.presets.diffusion import GENERATE
 from calotype.presets.tasks import Conditions, Task
 from calotype.presets.warm_start import warm_start
-from calotype.tasks.retrieve import lookups, neighbours_embedder
+from calotype.tasks.retrieve import lookups
 from calotype.training.autoencoder_recipe import AutoencoderRecipe
 from calotype.training.diffusion_recipe import DiffusionRecipe
 from calotype.training.encode import encode_latents, store_key
@@ -87,25 +87,21 @@ def train_diffusion(
     if any(side % multiple for side in height_width(first_stage.size)):
         size = size_text(first_stage.size)
         raise UserError(f"{preset.name} on this autoencoder needs images of a multiple of {multiple} px, not {size}")
-    keep_encodings(conditions.conditioner, latents.parent / "encodings")
-    embedder = neighbours_embedder(conditions.conditioner)
-    index = None if embedder is None else latents.parent / "index.safetensors"
-    if embedder is not None and index is not None:
-        pictures = loader(source.train.in_format(first_stage.pixel_format), first_stage.size, settings.seed)
-        store_index(index, pictures, embedder, session)
+    images = loader(source.train.in_format(first_stage.pixel_format), first_stage.size, settings.seed)
+    index = prepare_frozen(conditions.conditioner, images, latents.parent, session)
     mirror = preset.method.mirror
     train, held_out = (
         latent_loader(
             autoencoder,
-            images,
+            part,
             latents,
             settings.seed,
             session,
             conditions,
             index,
-            mirror=mirror and images is source.train,
+            mirror=mirror and part is source.train,
         )
-        for images in (source.train, source.held_out)
+        for part in (source.train, source.held_out)
     )
     torch.manual_seed(settings.seed)
     recipe = DiffusionRecipe(config, autoencoder, train, held_out, index)
@@ -163,7 +159,7 @@ def latent_loader(
     if conditions is not None:
         names = [embedder.field for embedder in conditions.conditioner.embedders]
         found = None if index is None else RetrievalIndex.load(index)
-        looked_up = lookups(conditions.conditioner, found, source, session.device)
+        looked_up = lookups(conditions.conditioner, found, source, session.device, ahead=True)
         reader = FieldReader(source, names, conditions.derived, looked_up)
     return LatentLoader(encoded(False), images.records, seed, encoded(True) if mirror else None, reader)
 

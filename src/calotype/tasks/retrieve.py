@@ -117,13 +117,27 @@ def text_encoder_for(images: ImageSet, encoder: ImageEncoderConfig) -> TextEncod
 
 
 def lookups(
-    conditioner: ConditionerConfig, index: RetrievalIndex | None, loader: Loader, device: torch.device | str = "cpu"
+    conditioner: ConditionerConfig,
+    index: RetrievalIndex | None,
+    loader: Loader,
+    device: torch.device | str = "cpu",
+    *,
+    ahead: bool = False,
 ) -> dict[str, Lookup]:
-    """Return what looks up the neighbours of the loader's images, for a conditioner that wants them and an index."""
+    """Return what looks up the neighbours of the loader's images, for a conditioner that wants them and an index.
+
+    They are found when they are first asked for, or, with a progress bar, ``ahead``.
+    """
     embedder = neighbours_embedder(conditioner)
     if embedder is None or index is None:
         return {}
-    return {embedder.field: _NeighbourLookup(index, embedder.count, loader, device)}
+    lookup = _NeighbourLookup(index, embedder.count, loader, device)
+    if ahead:
+        with progress("neighbours", len(loader)) as bar:
+            for start in range(0, len(loader), _BLOCK):
+                lookup(start)
+                bar.advance(min(_BLOCK, len(loader) - start))
+    return {embedder.field: lookup}
 
 
 def neighbours_embedder(conditioner: ConditionerConfig) -> NeighboursConfig | None:
