@@ -3,8 +3,8 @@
     .venv/bin/python examples/upscale.py --out runs/upscale --seconds 600
 
 It learns from the embedded faces, or from a folder of your own (--data), to undo bicubic reduction, and enlarges
-pictures that it has never seen. Writes OUT/upscaled.png and OUT/large.png. Stop it and run it again: it goes on. --debug
-takes seconds, and shows nothing worth seeing.
+pictures that it has never seen. Writes OUT/upscaled.png and OUT/large.png. Stop it and run it again: it goes on.
+--debug takes seconds, and shows nothing worth seeing.
 """
 
 import argparse
