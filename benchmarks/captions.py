@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/captions.py --seconds 240 --out docs/results
 
 One network (preset `modern`) on the embedded autoencoder's latents of the emoji, trained for as many samples under each
-way of reading captions; the first gets the seconds, which set the number of samples. Then each draws an image for the
+way of reading captions; the first gets the seconds, which set the number of samples. Then each draws images for the
 captions of held-out concepts ("apple, 3d style": no apple was seen) and of held-out concept-style pairs (apples were
 seen, but none in 3d), and real images are ranked by their distance to it (EfficientNet-Lite0 features): how often is an
 image with the caption that was asked for the nearest, or among the ten nearest? Models are kept in --runs: stop it and
@@ -12,21 +12,25 @@ run it again. An encoder that is not at hand is left out. Writes captions.json, 
 
 import argparse
 import logging
+import statistics
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from conditions_bench import Bench, changed, labelled_rows, standard_error, table, write
+from conditions_bench import Bench, changed, labelled_rows, table, write
 
-from calotype.chain.judge import judge_samples
-from calotype.chain.source import Source, open_source
-from calotype.data.emoji import emoji_source
+from calotype.chain.source import open_source
+from calotype.chain.stages import loader
+from calotype.data.emoji import EmojiSplits, emoji_source
+from calotype.encoders import EfficientNetLite0Features
+from calotype.evaluation import caption_agreement, kernel_distance, label_agreement
+from calotype.pipeline import LatentDiffusion
 from calotype.presets.tasks import Task
 from calotype.training.session import start_session
 from calotype.utils.errors import UserError
 
-QUESTIONS = ("training conditions", "unseen concepts", "unseen concept-style pairs")
+QUESTIONS = ("training captions", "unseen concepts", "unseen concept-style pairs")
 ARMS = {
     "words": ("words", ("tags",)),
     "words and tags": ("words", ()),
@@ -45,71 +49,96 @@ SHOWN = 12
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=240, help="training of the first model; all others as long")
+    parser.add_argument("--training-samples", type=int, help="training images of each model, in place of seconds")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     parser.add_argument("--runs", type=Path, default=Path("runs/captions"))
     parser.add_argument("--preset", default="modern")
     parser.add_argument("--data", default="emoji", help="emoji, or a category such as emoji:faces")
-    parser.add_argument("--samples", type=int, default=256, help="images for each question, at most 256")
+    parser.add_argument("--captions", type=int, default=256, help="of each question at most")
+    parser.add_argument("--images", type=int, default=1, help="for each caption")
+    parser.add_argument("--train-only", choices=[*ARMS], help="train this one, and measure nothing: a process for each")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     session = start_session()
     bench, found, rows = Bench(arguments.runs, session, arguments.seconds, arguments.preset), {}, {}
-    for arm, (text, without) in ARMS.items():
-        source = open_emoji(arguments.data, without, arguments.samples)
+    bench.samples = arguments.training_samples
+    judge = Judge(bench, emoji_source(arguments.data), arguments.captions, arguments.images)
+    for arm in (arguments.train_only,) if arguments.train_only else ARMS:
+        text, without = ARMS[arm]
+        splits = [changed(images, without=without) for images in emoji_source(arguments.data)]
+        source = replace(open_source(arguments.data), train=splits[0], held_out=splits[1], questions={})
         try:
             conditions = bench.conditions(source, Task(text=text))
         except UserError as error:
             print(f"{arm} is left out: {error}", flush=True)
             continue
         model = bench.train(arm.replace(" ", "-"), source, conditions)
-        judgement = judge_samples(model, source, session, count=arguments.samples, seed=0)
-        found[arm] = {question: numbers(judgement.sets[question].metrics) for question in QUESTIONS}
-        found[arm]["parameters of the embedder"] = sum(p.numel() for p in model.conditioner.parameters())
-        for question in QUESTIONS[1:]:
-            drawn = judgement.sets[question]
-            chosen = torch.linspace(0, len(drawn.images) - 1, SHOWN).long()
-            rows.setdefault(question, {"real images": drawn.real[chosen]})[arm] = drawn.images[chosen]
-        print(arm, {question: found[arm][question] for question in QUESTIONS}, flush=True)
+        if arguments.train_only:
+            return
+        found[arm] = {}
+        for question in QUESTIONS:
+            found[arm][question], first = judge.ask(model, question)
+            rows.setdefault(question, {"real images": judge.shown[question]})[arm] = first
+        print(arm, found[arm], flush=True)
     facts = {
         **bench.facts(),
         "data": f"{arguments.data}, 64 px; held-out concepts and held-out concept-style pairs",
-        "sampling": "20 steps of DPM-Solver++(2M), guidance 3, averaged weights, one image per caption, one seed each",
-        "one training run of each": "differences below two standard errors say nothing",
+        "sampling": f"20 steps of DPM-Solver++(2M), guidance 3, averaged weights, {arguments.images} per caption",
+        "one training run of each": "standard errors are over captions, not over runs",
     }
-    picture = {
-        f"{arm}{'*' if question == QUESTIONS[2] else ''}": images
-        for question in QUESTIONS[1:]
-        for arm, images in rows[question].items()
-    }
+    marks = dict(zip(QUESTIONS, ("", "*", "**"), strict=True))
+    picture = {f"{arm}{marks[question]}": images for question in QUESTIONS for arm, images in rows[question].items()}
     write(arguments.out, "captions", {**facts, "results": found}, page(facts, found), labelled_rows(picture))
 
 
-def open_emoji(data: str, without: tuple[str, ...], most: int) -> Source:
-    splits, source = emoji_source(data), open_source(data)
-    train, *held_out = (changed(images, without=without) for images in splits)
-    drawn = [torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:most] for images in held_out]
-    concepts, pairs = (images.subset(sorted(rows.tolist())) for images, rows in zip(held_out, drawn, strict=True))
-    return replace(source, train=train, held_out=concepts, questions={QUESTIONS[1]: concepts, QUESTIONS[2]: pairs})
+class Judge:
+    """Draws captions, and ranks real images by their distance to what was drawn."""
 
+    def __init__(self, bench: Bench, splits: EmojiSplits, most: int, repeats: int) -> None:
+        self.bench, self.repeats = bench, repeats
+        self.features = EfficientNetLite0Features().to(bench.session.device)
+        size = bench.first_stage.size
+        sets = [loader(images, size, 0) for images in splits]
+        real = [images.at(range(len(images))) for images in sets]
+        self.real = torch.cat([self.features(batch.images).cpu() for batch in real])
+        self.known = {name: [value for batch in real for value in batch.fields[name]] for name in ("caption", "style")}
+        self.trained, self.asked, self.shown = len(real[0].images), {}, {}
+        for question, batch in zip(QUESTIONS, real, strict=True):
+            order = torch.randperm(len(batch.images), generator=torch.Generator().manual_seed(0))
+            rows = sorted(order[:most].tolist())
+            self.asked[question] = [(batch.fields["caption"][row], batch.fields["style"][row]) for row in rows]
+            self.shown[question] = batch.images[rows][:: max(1, len(rows) // SHOWN)][:SHOWN]
 
-def numbers(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Return what is compared: shares with their standard errors, beside those of chance."""
-    caption, style = metrics["caption_agreement"], metrics["style_agreement"]
-    shares = {"top 1": caption["top_1"], "top 10": caption["top_10"], "style": style}
-    return {
-        **{
+    def ask(self, model: LatentDiffusion, question: str) -> tuple[dict[str, Any], torch.Tensor]:
+        """Return what is measured for a question, and the first image of some of its captions."""
+        asked = self.asked[question]
+        captions = [caption for caption, _ in asked for _ in range(self.repeats)]
+        with self.bench.session.autocast():
+            drawn = model.sample(caption=captions, seeds=range(len(captions)), batch_size=64)
+        features = self.features(drawn).cpu().view(len(asked), self.repeats, -1)
+        shares: dict[str, list[float]] = {"top 1": [], "top 10": [], "style": []}
+        ranks = []
+        for (caption, style), own in zip(asked, features, strict=True):
+            found = caption_agreement(own, [caption] * self.repeats, self.real, self.known["caption"])
+            in_style = label_agreement(own, [style] * self.repeats, self.real, self.known["style"]).agreement
+            values = (found.top[1], found.top[10], in_style)
+            for name, agreement in zip(shares, values, strict=True):
+                shares[name].append(agreement.value)
+            ranks.append(found.median_rank)
+            chances = {name: agreement.chance for name, agreement in zip(shares, values, strict=True)}
+        distance = kernel_distance(features.flatten(0, 1), self.real[: self.trained])
+        numbers: dict[str, Any] = {
             name: {
-                "value": share["value"],
-                "standard error": standard_error(share["value"], caption["n"]),
-                "chance": share["chance"],
+                "value": statistics.fmean(each),
+                "standard error": statistics.stdev(each) / len(each) ** 0.5,
+                "chance": chances[name],
             }
-            for name, share in shares.items()
-        },
-        "median rank": caption["median_rank"],
-        "KID-EffLite0": metrics["kid"]["value"],
-        "n": caption["n"],
-        "ranked among": caption["n_reference"],
-    }
+            for name, each in shares.items()
+        }
+        numbers |= {"median rank": statistics.median(ranks), "KID-EffLite0": distance.value}
+        numbers |= {"captions": len(asked), "images": len(captions), "ranked among": len(self.real)}
+        first = drawn[:: self.repeats]
+        return numbers, first[:: max(1, len(asked) // SHOWN)][:SHOWN]
 
 
 def page(facts: dict[str, Any], found: dict[str, Any]) -> str:
@@ -120,7 +149,8 @@ def page(facts: dict[str, Any], found: dict[str, Any]) -> str:
         first = found[next(iter(found))][question]
         parts += ["", f"## {question.capitalize()}", ""]
         parts += [
-            f"{first['n']} captions, ranked among {first['ranked among']} real images. In %, ± one standard error."
+            f"{first['captions']} captions, {first['images']} images; {first['ranked among']} real ones are ranked. "
+            "In %, ± one standard error."
         ]
         rows = [
             [
@@ -145,7 +175,8 @@ def page(facts: dict[str, Any], found: dict[str, Any]) -> str:
         parts += ["", table(["captions by", "top 1", "top 10", "style", "median rank", "KID-EffLite0"], rows)]
     parts += [
         "",
-        "![rows: real images of the captions, then each way of reading them; with a star: unseen pairs](captions.png)",
+        "![rows: real images of the captions, then what was drawn; one star: unseen concepts, two stars: unseen pairs]"
+        "(captions.png)",
         "",
     ]
     return "\n".join(parts)

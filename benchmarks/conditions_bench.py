@@ -65,7 +65,6 @@ class Bench:
             "device": torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()} CPU",
             "threads": torch.get_num_threads(),
             "preset": self.preset.name,
-            "seconds asked for the first model": self.seconds,
             "training samples of each model": self.samples,
         }
 

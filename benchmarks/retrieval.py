@@ -72,6 +72,7 @@ def main() -> None:
         print(style, swapped[style], flush=True)
     facts = {
         **bench.facts(),
+        "seconds asked for the first model": arguments.seconds,
         "data": f"{arguments.data}, 64 px, no captions or classes; queries are images of held-out concepts",
         "sampling": "20 steps of DPM-Solver++(2M), averaged weights, one seed each",
         "one training run of each": "differences below two standard errors say nothing",
