@@ -126,3 +126,32 @@ def test_a_configuration_that_cannot_be_built_is_refused(change: dict[str, Any],
     assert from_dict(BoxesConfig, to_dict(CONFIG)) == CONFIG
     with pytest.raises(UserError, match=rf"^config: .*{field}"):
         from_dict(BoxesConfig, {**to_dict(CONFIG), **change})
+
+
+def test_objects_are_drawn_where_their_boxes_are(randomised) -> None:
+    config = replace(CONFIG, map_channels=3)
+    embedder = randomised(config.build())
+    half = {"class": "dog", "box": [0.0, 0.0, 0.5, 1.0]}
+    cell = {"class": "cat", "box": [0.75, 0.25, 0.0625, 0.25]}
+    inputs = embedder.prepare([[half, cell], [half], None], (4, 8)).double()
+    conditioning = embedder(inputs, torch.tensor([False, True, False]))
+    concat = conditioning.concat
+    assert config.widths(4).concat == concat.shape[1] == 3
+    dog, cat = (embedder.map(embedder.embedding.weight[i]) for i in (1, 0))
+    torch.testing.assert_close(concat[0, :, :, :4], dog[:, None, None].expand(-1, 4, 4))
+    torch.testing.assert_close(concat[0, :, 1, 6], cat / 2, msg="half a latent is covered")
+    assert concat[0, :, 1, 4:6].abs().max() == 0
+    assert concat[0, :, 2:, 4:].abs().max() == 0
+    assert concat[1:].abs().max() == 0, "dropped and missing"
+    torch.testing.assert_close(
+        conditioning.context[:1], embedder(embedder.prepare([[half, cell]], (8, 16)).double()).context
+    )
+    assert torch.equal(embedder.null(1, (4, 8)), inputs[2:].float())
+
+
+def test_a_map_has_the_size_of_the_image() -> None:
+    embedder = replace(CONFIG, map_channels=3).build()
+    with pytest.raises(UserError, match="boxes: this model needs a value"):
+        embedder.prepare([[CAT]])
+    with pytest.raises(ValueError, match="at least 5 wide"):
+        embedder.prepare([[CAT]], (4, 4))

@@ -73,7 +73,7 @@ def model(trained: Path) -> LatentDiffusion:
 def test_it_is_conditioned_on_all_of_them(model: LatentDiffusion) -> None:
     assert model.conditioner.fields == ("caption", "style", "boxes", "segmentation", "palette", "masked_image")
     assert [each.kind for each in model.derived] == ["masked_image"]
-    assert model.network.config.in_channels == 4 + 3 + 5
+    assert model.network.config.in_channels == 4 + 16 + 3 + 5, "latents, boxes, map, masked image"
 
 
 def test_any_of_them_may_be_left_out_in_drawing_but_what_has_no_null(model: LatentDiffusion) -> None:

@@ -32,6 +32,7 @@ from calotype.utils.errors import UserError
 MAX_CLASSES = 1_000
 MOST_OBJECTS = 30
 DROPOUT = 0.1
+MAP_CHANNELS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +101,9 @@ def _boxes(images: ImageSet, setting: Setting) -> FieldConfig:
     classes = tuple(sorted({str(item["class"]) for layout in layouts for item in layout}))
     most = min(MOST_OBJECTS, max(map(len, layouts), default=1))
     if not setting.box_tokens:
-        return BoxesConfig(classes=classes, channels=setting.channels, max_objects=most, dropout=DROPOUT)
+        return BoxesConfig(
+            classes=classes, channels=setting.channels, max_objects=most, map_channels=MAP_CHANNELS, dropout=DROPOUT
+        )
     tokens = LayoutConfig(classes=classes, max_objects=most, tokens=max(4096, len(classes) + 1), encode_crop=False)
     return BERTEmbedderConfig(
         field="boxes",
@@ -121,7 +124,7 @@ def _segmentation(images: ImageSet, setting: Setting) -> FieldConfig:
         stages=1,
         multiplier=1 / setting.factor,
         method="area",
-        out_channels=min(highest + 1, 16),
+        out_channels=min(highest + 1, MAP_CHANNELS),
         dropout=DROPOUT,
     )
 
