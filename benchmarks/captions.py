@@ -56,14 +56,15 @@ def main() -> None:
     parser.add_argument("--data", default="emoji", help="emoji, or a category such as emoji:faces")
     parser.add_argument("--captions", type=int, default=256, help="of each question at most")
     parser.add_argument("--images", type=int, default=1, help="for each caption")
-    parser.add_argument("--train-only", choices=[*ARMS], help="train this one, and measure nothing: a process for each")
+    parser.add_argument("--arms", nargs="+", choices=[*ARMS], default=[*ARMS])
+    parser.add_argument("--train-only", action="store_true", help="measure nothing: several processes may train")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     session = start_session()
     bench, found, rows = Bench(arguments.runs, session, arguments.seconds, arguments.preset), {}, {}
     bench.samples = arguments.training_samples
     judge = Judge(bench, emoji_source(arguments.data), arguments.captions, arguments.images)
-    for arm in (arguments.train_only,) if arguments.train_only else ARMS:
+    for arm in arguments.arms:
         text, without = ARMS[arm]
         splits = [changed(images, without=without) for images in emoji_source(arguments.data)]
         source = replace(open_source(arguments.data), train=splits[0], held_out=splits[1], questions={})
@@ -74,12 +75,14 @@ def main() -> None:
             continue
         model = bench.train(arm.replace(" ", "-"), source, conditions)
         if arguments.train_only:
-            return
+            continue
         found[arm] = {}
         for question in QUESTIONS:
             found[arm][question], first = judge.ask(model, question)
             rows.setdefault(question, {"real images": judge.shown[question]})[arm] = first
         print(arm, found[arm], flush=True)
+    if not found:
+        return
     facts = {
         **bench.facts(),
         "data": f"{arguments.data}, 64 px; held-out concepts and held-out concept-style pairs",
