@@ -102,7 +102,7 @@ def test_what_is_wrong_is_told_with_its_row_and_left_out(folder: Path) -> None:
 def test_vectors_have_one_length(folder: Path) -> None:
     write(folder, {i: {"palette": [0.0] * (3 if i == 5 else 4)} for i in range(10)})
     scan = scan_folder(folder)
-    assert scan.ignored == [("metadata.jsonl:6", '"palette" has 3 numbers where most have 4')]
+    assert scan.ignored == [("metadata.jsonl:6", '"palette" is 3 numbers where most are 4 numbers')]
     assert "palette" not in scan.images.records[5].fields
 
 
@@ -113,3 +113,84 @@ def test_a_file_that_changed_after_the_scan_is_an_error(folder: Path) -> None:
     labels(folder, name, np.full((20, 24), 2000, np.uint16))
     with pytest.raises(ImageError, match=r"maps/0.png: has changed since the folder was scanned: has the label 2000"):
         images.value(0, "segmentation")
+
+
+def test_a_broken_row_makes_no_images_of_the_maps_of_the_others(folder: Path) -> None:
+    for index in range(10):
+        labels(folder, f"maps/{index}.png", np.zeros((20, 24), np.uint8))
+    write(folder, {i: {"segmentation_file_name": f"maps/{i}.png"} for i in range(9)})
+    with (folder / "metadata.jsonl").open("a") as file:
+        file.write('\n{"file_name": "images/9.png", "segmentation_file_name": "maps/9.png"')
+    scan = scan_folder(folder)
+    assert len(scan.images) == 10
+    assert scan.images.field_names == ("segmentation",), "maps is no class"
+    assert dict(scan.ignored) == {
+        "maps/9.png": "lies among fields of images, and no row names it",
+        "metadata.jsonl:10": 'not a JSON object with a "file_name"',
+    }
+
+
+def test_an_image_with_a_row_stays_one_where_another_row_refers_to_it(folder: Path) -> None:
+    write(folder, {0: {"reference_file_name": "images/1.png"}, 1: {"mood": "calm"}})
+    scan = scan_folder(folder)
+    assert len(scan.images) == 10
+    assert np.array_equal(scan.images.value(0, "reference"), DRAWS[1])
+    assert scan.images.value(1, "mood") == "calm"
+
+
+@pytest.mark.parametrize(
+    ("usual", "other", "said"),
+    [
+        ([1, 2, 3], [1, 2], "is 2 numbers where most are 3 numbers"),
+        ([1, 2, 3], "red", "is a single value where most are 3 numbers"),
+        (np.ones(3), np.ones(4), "is 4 numbers where most are 3 numbers"),
+        (np.ones((2, 3)), np.ones((3, 3)), "is 3 tokens of 3 numbers where most are 2 tokens of 3 numbers"),
+        (DRAWS[0], np.ones(3), "is 3 numbers where most are an image at 1/1 of the size"),
+        (DRAWS[0], DRAWS[0, ::2, ::2], "is an image at 1/2 of the size where most are an image at 1/1 of the size"),
+    ],
+)
+def test_a_field_is_one_thing_in_all_rows(folder: Path, usual: Any, other: Any, said: str) -> None:
+    def row(index: int, value: Any) -> dict[str, Any]:
+        if not isinstance(value, np.ndarray):
+            return {"f": value}
+        np.save(folder / f"f{index}.npy", value)
+        return {"f_file_name": f"f{index}.npy"}
+
+    write(folder, {i: row(i, other if i == 4 else usual) for i in range(10)})
+    scan = scan_folder(folder)
+    assert scan.ignored == [("metadata.jsonl:5", f'"f" {said}')]
+    assert [scan.images.value(i, "f") is None for i in range(10)] == [i == 4 for i in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "said"),
+    [
+        ("sketch_file_name", "a" * 5000, "no file 'aaa"),
+        ("sketch_file_name", "loop.png", "loop.png leaves the folder"),
+        ("sketch_file_name", "several.npy", "several.npy is no array, but several"),
+        ("sketch_file_name", "header.npy", "header.npy: damaged"),
+        ("caption_file_name", "header.npy", 'must not be a file; give "caption" in the row itself'),
+        ("_file_name", "header.npy", "is no name of a field"),
+        ("a\nb_file_name", "header.npy", "is no name of a field"),
+        ("k" * 101, "word", "is no name of a field"),
+    ],
+)
+def test_odd_files_and_names_are_told_in_a_line(folder: Path, key: str, name: str, said: str) -> None:
+    (folder / "loop.png").symlink_to("loop.png")
+    with (folder / "several.npy").open("wb") as file:
+        np.savez(file, a=np.ones(3))
+    np.save(folder / "header.npy", np.ones(3))
+    (folder / "header.npy").write_bytes((folder / "header.npy").read_bytes().replace(b"}", b"(", 1))
+    write(folder, {0: {key: name}})
+    scan = scan_folder(folder)
+    (told,) = [reason for where, reason in scan.ignored if where == "metadata.jsonl:1"]
+    assert said in told
+    assert len(told) < 250
+    assert told.isprintable()
+    assert scan.images.field_names == ()
+
+
+def test_arrays_can_be_written_to(folder: Path) -> None:
+    np.save(folder / "vector.npy", np.ones(3, np.float32))
+    write(folder, {0: {"v_file_name": "vector.npy"}})
+    assert scan_folder(folder).images.value(0, "v").flags.writeable

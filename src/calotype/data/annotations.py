@@ -1,5 +1,6 @@
 """What a folder says about its images: captions in side-car text files, fields in ``metadata.jsonl``."""
 
+import json
 import posixpath
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -7,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from calotype.data.field_values import BadValue, check_value
+from calotype.data.field_values import IN_ROWS, MAX_SHOWN, BadValue, check_name, check_value
 from calotype.data.tables import FILE_NAME, Row, Tables
 
 MAX_CAPTION_BYTES = 4096
@@ -29,12 +30,14 @@ class Attachment(NamedTuple):
 class Annotations:
     """Fields by image name, and what could not be used as (relative path, reason). ``captions`` counts the reasons.
 
-    ``rows`` says where each image's row is, ``attachments`` are fields that are still to be read.
+    ``rows`` says where each image's row is, ``attachments`` are fields that are still to be read; ``forms`` says what
+    those that have been read are.
     """
 
     fields: dict[str, dict[str, Any]] = field(default_factory=dict)
     rows: dict[str, str] = field(default_factory=dict)
     attachments: list[Attachment] = field(default_factory=list)
+    forms: dict[tuple[str, str], str] = field(default_factory=dict)
     ignored: list[tuple[str, str]] = field(default_factory=list)
     captions: Counter[str] = field(default_factory=Counter)
 
@@ -110,18 +113,21 @@ def _add_row(found: Annotations, row: Row) -> None:
         if value is None:
             continue
         try:
+            check_name(key.removesuffix(FILE_NAME))
             if key.endswith(FILE_NAME):
                 found.attachments.append(_attachment(row, key, value))
             else:
                 found.fields.setdefault(row.image, {})[key] = check_value(key, value)
         except BadValue as error:
-            found.ignored.append((row.where, f'"{key}" {error}'))
+            found.ignored.append((row.where, f"{json.dumps(key[:MAX_SHOWN], ensure_ascii=False)} {error}"))
 
 
 def _attachment(row: Row, key: str, value: Any) -> Attachment:
     if not isinstance(value, str) or not value or "\0" in value:
         raise BadValue("is not the name of a file")
+    if (name := key.removesuffix(FILE_NAME)) in IN_ROWS:
+        raise BadValue(f'must not be a file; give "{name}" in the row itself')
     file = row.file(value)
     if posixpath.isabs(value) or file.startswith(".."):
         raise BadValue(f"leaves the folder: {value!r}")
-    return Attachment(row.where, row.image, key.removesuffix(FILE_NAME), file)
+    return Attachment(row.where, row.image, name, file)

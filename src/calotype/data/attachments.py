@@ -6,20 +6,19 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from calotype.data.annotations import Annotations, Attachment
-from calotype.data.field_values import MAX_NUMBERS, BadValue
+from calotype.data.field_values import IN_ROWS, LABELS, MAX_NUMBERS, MAX_SHOWN, BadValue
 from calotype.data.pixel_format import PixelFormat
 from calotype.data.survey import narrowed
-from calotype.utils.files import digest
-from calotype.utils.image_info import ImageError, ImageInfo
+from calotype.utils.files import digest, lies_in
+from calotype.utils.image_info import MAX_PIXELS, ImageError, ImageInfo, decoding
 from calotype.utils.images import read_image
 from calotype.utils.label_maps import read_labels
 
-LABELS = "segmentation"
 MAX_LABELS = 1_000
 UNALIGNED = ("reference",)
 
@@ -32,6 +31,13 @@ class FieldFile:
     digest: str
 
 
+class _Checked(NamedTuple):
+    """An attachment that can be used, and what it is."""
+
+    file: FieldFile
+    form: str
+
+
 def add_attachments(found: Annotations, root: Path, infos: Mapping[str, ImageInfo], pixel_format: PixelFormat) -> None:
     """Check the attachments of ``found`` in threads and make fields of them; those that do not fit are reported.
 
@@ -41,8 +47,9 @@ def add_attachments(found: Annotations, root: Path, infos: Mapping[str, ImageInf
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         results = pool.map(lambda each: _check(each, root, infos[each.image], pixel_format), found.attachments)
         for attachment, result in zip(found.attachments, results, strict=True):
-            if isinstance(result, FieldFile):
-                found.fields.setdefault(attachment.image, {})[attachment.field] = result
+            if isinstance(result, _Checked):
+                found.fields.setdefault(attachment.image, {})[attachment.field] = result.file
+                found.forms[attachment.image, attachment.field] = result.form
             else:
                 found.ignored.append((attachment.where, result))
 
@@ -67,29 +74,33 @@ def read_attachment(path: Path, field: str, pixel_format: PixelFormat) -> np.nda
     return pixels
 
 
-def check_lengths(found: Annotations) -> None:
-    """Leave out vectors of another length than most have."""
-    vectors = [(image, name, value) for image, fields in found.fields.items() for name, value in _lists(fields)]
-    for name in {name for _, name, _ in vectors}:
-        lengths = Counter(len(value) for _, other, value in vectors if other == name)
-        usual = lengths.most_common(1)[0][0]
-        for image, other, value in vectors:
-            if other == name and len(value) != usual:
+def check_forms(found: Annotations) -> None:
+    """Leave out values that are something else than most of their field are: words, vectors of a length, images."""
+    forms = {
+        (image, name): found.forms.get((image, name)) or _form(value)
+        for image, fields in found.fields.items()
+        for name, value in fields.items()
+        if name not in IN_ROWS
+    }
+    for field in {name for _, name in forms}:
+        usual = Counter(form for (_, name), form in forms.items() if name == field).most_common(1)[0][0]
+        for (image, name), form in forms.items():
+            if name == field and form != usual:
                 del found.fields[image][name]
-                found.ignored.append((found.rows[image], f'"{name}" has {len(value)} numbers where most have {usual}'))
+                found.ignored.append((found.rows[image], f'"{name}" is {form} where most are {usual}'))
 
 
-def _lists(fields: Mapping[str, Any]) -> list[tuple[str, list[float]]]:
-    return [(name, value) for name, value in fields.items() if isinstance(value, list) and name != "boxes"]
+def _form(value: object) -> str:
+    return f"{len(value)} numbers" if isinstance(value, list) else "a single value"
 
 
-def _check(attachment: Attachment, root: Path, image: ImageInfo, pixel_format: PixelFormat) -> FieldFile | str:
+def _check(attachment: Attachment, root: Path, image: ImageInfo, pixel_format: PixelFormat) -> _Checked | str:
     """Return the attachment as a field, or why it cannot be one."""
     path = root / attachment.file
-    if not path.resolve().is_relative_to(root.resolve()):
+    if not lies_in(path, root):
         return f"{attachment.file} leaves the folder"
-    if not path.is_file():
-        return f"no file {attachment.file!r}"
+    if not os.path.isfile(path):  # Path.is_file raises where the name is too long
+        return f"no file {attachment.file[:MAX_SHOWN]!r}"
     try:
         value = read_attachment(path, attachment.field, pixel_format)
         content = digest(path)
@@ -106,20 +117,29 @@ def _check(attachment: Attachment, root: Path, image: ImageInfo, pixel_format: P
         return f"{attachment.file} has {sizes}"
     if picture and abs(height * image.width - width * image.height) > max(image.width, image.height):
         return f"{attachment.file} has {sizes}: another shape"
-    return FieldFile(attachment.file, content)
+    match value.shape:
+        case _ if labels:
+            form = "a label map"
+        case (count,):
+            form = f"{count} numbers"
+        case (count, length):
+            form = f"{count} tokens of {length} numbers"
+        case _:
+            form = f"an image at 1/{max(1, round(image.height / height))} of the size" if picture else "an image"
+    return _Checked(FieldFile(attachment.file, content), form)
 
 
 def _numbers(path: Path) -> np.ndarray | None:
     """Return an array of one or two axes, None where the file holds an image."""
-    try:
+    with decoding(path, MAX_PIXELS):
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise BadValue(f"is no array of numbers ({str(error).splitlines()[0]})") from None
+    if not isinstance(values, np.ndarray):
+        raise BadValue("is no array, but several")
     if values.ndim > 2:
         return None
     if values.ndim == 0 or values.dtype.kind not in "iuf" or not 0 < values.size <= MAX_NUMBERS:
         raise BadValue(f"must hold 1 to {MAX_NUMBERS} numbers, not {values.size} of {values.dtype}")
-    numbers = np.asarray(values, dtype=np.float32)
+    numbers = np.array(values, dtype=np.float32)
     if not np.isfinite(numbers).all():
         raise BadValue("has numbers that are not finite")
     return numbers

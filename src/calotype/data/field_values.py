@@ -1,10 +1,13 @@
 """Values of fields as a table holds them: scalars, boxes, and vectors, checked one by one."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-MAX_OBJECTS, MAX_NUMBERS = 1_000, 65_536
+LABELS = "segmentation"
+IN_ROWS = ("text", "caption", "class", "boxes")
+MAX_OBJECTS, MAX_NUMBERS, MAX_WORD = 1_000, 65_536, 1_000
+MAX_SHOWN = 100
+_LARGEST = 3.4e38  # of float32
 _SLACK = 1e-6
 
 
@@ -15,19 +18,43 @@ class BadValue(ValueError):
 def check_value(key: str, value: Any) -> Any:
     """Return the value of field ``key`` as records hold it.
 
-    Scalars stay what they are. ``boxes`` are a list of objects, each with a ``class`` and a ``box``: x and y of the
-    upper left corner, width and height, as shares of the image. Any other list is one of numbers, a vector.
+    Scalars stay what they are, words of up to ``MAX_WORD`` characters. ``boxes`` are a list of
+    objects, each with a ``class`` and a ``box``: x and y of the upper left corner, width and height, as shares of the
+    image. Any other list is one of numbers, a vector.
 
     Raises:
         BadValue: it is none of these.
     """
     if key == "boxes":
         return _boxes(value)
-    if isinstance(value, list):
+    if key == LABELS:
+        raise BadValue(f'is a label map in a file: give "{LABELS}_file_name"')
+    if isinstance(value, list) and key != "class":
         return _vector(value)
     if not isinstance(value, str | int | float | bool):
-        raise BadValue("is neither a single value nor a list of numbers")
+        raise BadValue("is neither a single value nor a list of numbers" if key != "class" else "is no single value")
+    check_word(value)
     return value
+
+
+def check_name(name: str) -> None:
+    """Check the name of a field.
+
+    Raises:
+        BadValue: it is empty, longer than ``MAX_SHOWN`` characters, or cannot be printed.
+    """
+    if not name or len(name) > MAX_SHOWN or not name.isprintable():
+        raise BadValue(f"is no name of a field, which has 1 to {MAX_SHOWN} printable characters")
+
+
+def check_word(value: object, has: str = "has") -> None:
+    """Check a single value.
+
+    Raises:
+        BadValue: it is longer than ``MAX_WORD`` characters.
+    """
+    if isinstance(value, str) and len(value) > MAX_WORD:
+        raise BadValue(f"{has} {len(value)} characters; {MAX_WORD} are the most (longer text is a caption)")
 
 
 def _boxes(value: Any) -> list[dict[str, Any]]:
@@ -42,6 +69,7 @@ def _object(number: int, value: Mapping[str, Any]) -> dict[str, Any]:
     label, box = value.get("class"), value.get("box")
     if isinstance(label, bool) or not isinstance(label, str | int):
         raise BadValue(f"object {number} has no class, which is a name or a number")
+    check_word(label, f"object {number} has a class of")
     if box is None or not _numbers(box) or len(box) != 4:
         raise BadValue(f"object {number} has no box of four numbers: x, y, width and height")
     x, y, width, height = (float(edge) for edge in box)
@@ -62,6 +90,6 @@ def _vector(value: list[Any]) -> list[float]:
 
 def _numbers(value: Any) -> bool:
     def is_number(each: Any) -> bool:
-        return isinstance(each, int | float) and not isinstance(each, bool) and math.isfinite(each)
+        return isinstance(each, int | float) and not isinstance(each, bool) and -_LARGEST <= each <= _LARGEST
 
     return isinstance(value, Sequence) and not isinstance(value, str) and all(is_number(each) for each in value)

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from calotype.data.annotations import Annotations, read_annotations
-from calotype.data.attachments import FieldFile, add_attachments, check_lengths, read_attachment
+from calotype.data.attachments import FieldFile, add_attachments, check_forms, read_attachment
 from calotype.data.field_values import BadValue
 from calotype.data.image_set import ImageSet, Record
 from calotype.data.survey import Common, Progress, find_common, narrowed, survey
-from calotype.data.tables import METADATA, read_tables
+from calotype.data.tables import METADATA, Tables, read_tables
 from calotype.utils.errors import UserError
-from calotype.utils.files import digest
+from calotype.utils.files import digest, lies_in
 from calotype.utils.images import WHITE, ImageError, ImageInfo, read_image
 
 PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif")
@@ -118,7 +118,7 @@ def scan_folder(
         raise UserError(f"{root} is a file; give the folder that holds the images")
     files = _list_files(root)
     tables = read_tables(root, files.tables)
-    names = [name for name in files.images if name not in tables.attached]
+    names = _images(files, tables)
     found = survey(root, names, background, progress)
     unreadable = [(name, result.reason) for name, result in found.items() if isinstance(result, ImageError)]
     readable = {name: result for name, result in found.items() if not isinstance(result, ImageError)}
@@ -129,7 +129,7 @@ def scan_folder(
 
     annotations = read_annotations(root, common.facts.keys(), files.texts, tables)
     add_attachments(annotations, root, {name: each.info for name, each in common.facts.items()}, common.pixel_format)
-    check_lengths(annotations)
+    check_forms(annotations)
     if strict and (wrong := [*unreadable, *annotations.ignored]):
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise UserError(f"{root / wrong[0][0]}: {wrong[0][1]}{more}")
@@ -172,6 +172,15 @@ def _list_files(root: Path) -> _Files:
     return files
 
 
+def _images(files: _Files, tables: Tables) -> list[str]:
+    """Return the names of what may be images: no fields, and nothing without a row that lies among fields."""
+    attached, folders, rows = tables.attached, tables.field_folders, {row.image for row in tables.rows}
+    names = [name for name in files.images if name not in attached]
+    stray = {name for name in names if posixpath.dirname(name) in folders and name not in rows}
+    files.ignored += [(name, "lies among fields of images, and no row names it") for name in sorted(stray)]
+    return [name for name in names if name not in stray]
+
+
 def _walk(root: Path, ignored: list[tuple[str, str]]) -> Iterator[Path]:
     def unreadable(error: OSError) -> None:
         ignored.append((_printable(os.path.relpath(error.filename, root)), error.strerror or "cannot be listed"))
@@ -188,7 +197,7 @@ def _refusal(root: Path, path: Path) -> str:
         path.name.encode()
     except UnicodeEncodeError:
         return "file name is not UTF-8"
-    if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+    if path.is_symlink() and not lies_in(path, root):
         return "link that leaves the folder"
     if not path.is_file():
         return "link to a folder, not followed" if path.is_dir() else "not a regular file"

@@ -38,13 +38,19 @@ class Tables:
 
     @property
     def attached(self) -> frozenset[str]:
-        """Names of the files that hold fields of images (``segmentation_file_name``) rather than images."""
-        return frozenset(
+        """Names of the files that hold fields of images (``segmentation_file_name``) and have no row of their own."""
+        named = (
             row.file(value)
             for row in self.rows
             for key, value in row.entry.items()
             if key.endswith(FILE_NAME) and isinstance(value, str)
         )
+        return frozenset(named) - {row.image for row in self.rows}
+
+    @property
+    def field_folders(self) -> frozenset[str]:
+        """Folders that hold such files and no image with a row."""
+        return frozenset(map(posixpath.dirname, self.attached)) - {posixpath.dirname(row.image) for row in self.rows}
 
 
 def read_tables(root: Path, tables: Iterable[str]) -> Tables:

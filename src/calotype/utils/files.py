@@ -13,6 +13,14 @@ from typing import Any
 from calotype.utils.errors import UserError
 
 
+def lies_in(path: Path, folder: Path) -> bool:
+    """Return whether ``path`` leads to something in ``folder``, its links followed (a loop of links leads nowhere)."""
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):
+        return False
+
+
 @contextlib.contextmanager
 def atomic_write(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success sync it and rename it over ``path``, on failure remove it.
