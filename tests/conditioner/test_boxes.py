@@ -155,3 +155,8 @@ def test_a_map_has_the_size_of_the_image() -> None:
         embedder.prepare([[CAT]])
     with pytest.raises(ValueError, match="at least 5 wide"):
         embedder.prepare([[CAT]], (4, 4))
+
+
+def test_an_unknown_class_is_told_with_those_that_are_known() -> None:
+    with pytest.raises(UserError, match=r"class 'zzz' of the layout is unknown. Known are cat, dog, house$"):
+        CONFIG.build().prepare([[{**CAT, "class": "zzz"}]])

@@ -69,3 +69,16 @@ def test_a_configuration_that_cannot_be_built_is_refused() -> None:
         replace(EQUAL, dropout=0.1)
     with pytest.raises(ValueError, match="image_channels must be at least 1"):
         replace(EQUAL, image_channels=0)
+
+
+def test_a_paired_image_may_be_missing() -> None:
+    embedder = LowResolutionConfig(field="sketch", factor=1, autoencoder_factor=4, null="zeros", dropout=0.1).build()
+    image = torch.rand(3, 8, 16) * 2 - 1
+    concat = embedder(embedder.prepare([image, None, image], (8, 16)), torch.tensor([False, False, True])).concat
+    assert concat.shape == (3, 48, 2, 4)
+    assert concat[0].abs().max() > 0
+    assert concat[1:].abs().max() == 0
+    assert torch.equal(embedder.prepare([None, None], (8, 16)), embedder.null(2, (8, 16)))
+    assert embedder.has_null
+    with pytest.raises(ValueError, match="dropout must be 0"):
+        LowResolutionConfig(dropout=0.1)

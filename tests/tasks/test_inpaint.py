@@ -114,3 +114,8 @@ def test_mistakes_are_told_in_one_line(model, images):
         outpaint(images, left=-1)
     with pytest.raises(UserError, match="masked_image: give a list with one value per seed, 3 of them"):
         inpaint(model, images, half_known(), seeds=[1, 2, 3])
+
+
+def test_a_canvas_that_nobody_can_wait_for_is_refused() -> None:
+    with pytest.raises(UserError, match=r"80 x 1000064 pixels, and 16,777,216 is the most"):
+        outpaint(torch.zeros(1, 3, 64, 80), top=1_000_000)

@@ -161,13 +161,13 @@ def _file(name: str, images: ImageSet, setting: Setting) -> FieldConfig:
     having = [i for i, each in enumerate(images.records) if each.fields.get(name) is not None]
     value = images.value(having[0], name)
     if value.ndim == 3:
-        if len(having) < len(images):
-            raise UserError(f"{name!r}: {len(images) - len(having)} of {len(images)} images have none; give each one")
         return LowResolutionConfig(
             field=name,
             factor=max(1, round(images.extent(having[0])[0] / value.shape[0])),
             image_channels=setting.image_channels,
             autoencoder_factor=setting.factor,
+            null="zeros",
+            dropout=DROPOUT,
         )
     slot: Any = "vector" if value.ndim == 1 else "context"
     return PassThroughConfig(field=name, slot=slot, channels=value.shape[-1], dropout=DROPOUT)

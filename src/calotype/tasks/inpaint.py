@@ -16,6 +16,7 @@ from calotype.tasks.img2img import img2img
 from calotype.tasks.windows import check_pixels, in_windows
 
 FIELD = "masked_image"
+MOST_DRAWN = 2**24
 NEAR = 1e-3
 """The least share of known pixels around one that makes it close to what is known: three standard deviations off."""
 log = logging.getLogger("calotype")
@@ -99,6 +100,6 @@ def outpaint(
     """
     if min(left, top, right, bottom) < 0:
         raise ValueError(f"left, top, right and bottom must be at least 0, not {(left, top, right, bottom)}")
-    check_pixels(images.shape[-2] + top + bottom, images.shape[-1] + left + right)
+    check_pixels(images.shape[-2] + top + bottom, images.shape[-1] + left + right, MOST_DRAWN)
     margins = (left, right, top, bottom)
     return F.pad(images, margins), F.pad(torch.ones_like(images[:, :1]), margins)

@@ -21,13 +21,11 @@ def in_windows(model: LatentDiffusion, size: Size) -> LatentDiffusion:
     return TiledLatentDiffusion(model, Tiling(size=window, stride=stride, distance="both"))
 
 
-def check_pixels(height: int, width: int) -> None:
-    """Refuse a result that is larger than an image file may be.
+def check_pixels(height: int, width: int, most: int = MAX_PIXELS) -> None:
+    """Refuse a result of more than ``most`` pixels, by default as many as an image file may have.
 
     Raises:
         UserError: says how large.
     """
-    if height * width > MAX_PIXELS:
-        raise UserError(
-            f"the result would be {width} x {height} pixels, and {MAX_PIXELS:,} is the most: make it smaller"
-        )
+    if height * width > most:
+        raise UserError(f"the result would be {width} x {height} pixels, and {most:,} is the most: make it smaller")

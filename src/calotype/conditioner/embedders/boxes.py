@@ -19,6 +19,7 @@ from calotype.utils.errors import UserError, nearest
 
 log = logging.getLogger(__name__)
 
+LISTED = 12
 _NONE = -1.0
 
 
@@ -161,9 +162,10 @@ class BoxesEmbedder(Embedder):
     def _object(self, value: LayoutObject | Mapping[str, Any]) -> LayoutObject:
         item = as_object(value)
         if str(item.label) not in self.index:
-            raise UserError(
-                f"class {str(item.label)!r} of the layout is unknown.{nearest(str(item.label), self.index)}"
-            )
+            known = list(self.index)
+            hint = nearest(str(item.label), known) or f" Known are {', '.join(known[:LISTED])}"
+            hint += " ..." if len(known) > LISTED and hint.startswith(" Known") else ""
+            raise UserError(f"class {str(item.label)!r} of the layout is unknown.{hint}")
         return item
 
 

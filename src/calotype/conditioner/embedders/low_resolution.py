@@ -21,7 +21,7 @@ class LowResolutionConfig(FieldConfig):
 
     Where both are the same it is joined to the latents as it is (Sec. 4.4 of arXiv:2112.10752). Where the image is the
     larger one, s x s of its pixels become channels of one position; where it is the smaller, it is enlarged by bicubic
-    interpolation (Pillow's). Nothing is lost in either. Every image needs a value: there is no null.
+    interpolation (Pillow's). Nothing is lost in either. The null is an image of ``zeros``, or there is none.
     """
 
     kind: Literal["low_resolution"] = "low_resolution"
@@ -29,6 +29,7 @@ class LowResolutionConfig(FieldConfig):
     factor: int = 4
     image_channels: int = 3
     autoencoder_factor: int = 4
+    null: Literal["zeros", "none"] = "none"
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -37,7 +38,7 @@ class LowResolutionConfig(FieldConfig):
                 raise ValueError(f"{name} must be at least 1, not {value}")
         if self.autoencoder_factor % self.factor and self.factor % self.autoencoder_factor:
             raise ValueError(f"factor must divide {self.autoencoder_factor}, or be a multiple of it, not {self.factor}")
-        self.check_dropout(null=False)
+        self.check_dropout(null=self.null != "none")
 
     @property
     def fold(self) -> int:
@@ -62,8 +63,8 @@ class LowResolution(Embedder):
 
     @property
     def has_null(self) -> bool:
-        """There is none."""
-        return False
+        """Whether zeros stand for a missing image."""
+        return self.config.null == "zeros"
 
     def takes(self, value: Any) -> bool:
         """Return whether ``value`` is an image of the right channels."""
@@ -73,23 +74,25 @@ class LowResolution(Embedder):
         """Stack images; where the ``size`` of the large ones is given, theirs must be 1 / ``factor`` of it."""
         wanted = f"{self.field} must be images of {self.config.image_channels} x height x width in [-1, 1]"
         stacked = stack(values, self._fits, missing=0.0, wanted=wanted)
-        if stacked is None or any(value is None for value in values):
+        if not self.has_null and any(value is None for value in values):
             raise self.missing()
+        if stacked is None:
+            return self.null(len(values), size)
         height, width = (side * self.config.factor for side in stacked.shape[2:])
         if size is not None and size != (height, width):
             raise UserError(f"{self.field}: these are of images of {width} x {height}, not {size[1]} x {size[0]}")
         return stacked
 
-    def null(self, count: int, size: tuple[int, int] | None = None) -> Tensor:  # noqa: ARG002
-        """Raise: there is none."""
-        raise self.missing()
+    def null(self, count: int, size: tuple[int, int] | None = None) -> Float[Tensor, "b c h w"]:
+        """Return zeros, 1 / ``factor`` as large as the images."""
+        if not self.has_null or size is None:
+            raise self.missing()
+        return torch.zeros(count, self.config.image_channels, *(side // self.config.factor for side in size))
 
-    def forward(
-        self,
-        inputs: Float[Tensor, "b c h w"],
-        drop: Bool[Tensor, " b"] | None = None,  # noqa: ARG002
-    ) -> Conditioning:
+    def forward(self, inputs: Float[Tensor, "b c h w"], drop: Bool[Tensor, " b"] | None = None) -> Conditioning:
         """Bring images to the size of the latents."""
+        if drop is not None and self.has_null:
+            inputs = torch.where(drop[:, None, None, None], 0.0, inputs)
         fold, factor = self.config.fold, self.config.factor
         if fold > 1:
             return Conditioning(concat=F.pixel_unshuffle(inputs, fold))
