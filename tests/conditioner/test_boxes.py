@@ -153,8 +153,12 @@ def test_a_map_has_the_size_of_the_image() -> None:
     embedder = replace(CONFIG, map_channels=3).build()
     with pytest.raises(UserError, match="boxes: this model needs a value"):
         embedder.prepare([[CAT]])
-    with pytest.raises(ValueError, match="at least 5 wide"):
-        embedder.prepare([[CAT]], (4, 4))
+    narrow = embedder(embedder.prepare([[DOG]], (4, 2)))
+    assert narrow.concat.shape == (1, 3, 4, 2)
+    torch.testing.assert_close(
+        narrow.concat[0, :, :, 1], embedder.map(embedder.embedding.weight[1])[:, None].expand(-1, 4)
+    )
+    torch.testing.assert_close(narrow.context, embedder(embedder.prepare([[DOG]], (8, 8))).context)
 
 
 def test_an_unknown_class_is_told_with_those_that_are_known() -> None:

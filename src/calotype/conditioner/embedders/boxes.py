@@ -100,7 +100,7 @@ class BoxesEmbedder(Embedder):
     def prepare(self, values: Sequence[Any], size: tuple[int, int] | None = None) -> Float[Tensor, "b n ..."]:
         """Map layouts to one row per object: its class's number (-1: no object), x, y, width and height.
 
-        With a map these are the start of the first row of an image, whose others are what the box covers.
+        With a map these are the first lines of an image, whose others are what the box covers.
         """
         return self._with_map(torch.stack([self._row(value) for value in values]), size)
 
@@ -110,7 +110,8 @@ class BoxesEmbedder(Embedder):
 
     def forward(self, inputs: Float[Tensor, "b n ..."], drop: Bool[Tensor, " b"] | None = None) -> Conditioning:
         """Embed objects; those of dropped layouts are not seen."""
-        rows = inputs if inputs.ndim == 3 else inputs[:, :, 0, :5]
+        above = 0 if inputs.ndim == 3 else _lines(inputs.shape[3])
+        rows = inputs[:, :, :above].flatten(2)[:, :, :5] if above else inputs
         there = rows[:, :, 0] >= 0  # b n
         if drop is not None:
             there = there & ~drop[:, None]
@@ -121,7 +122,7 @@ class BoxesEmbedder(Embedder):
         context = torch.where(there[:, :, None], tokens, self.null_token.to(tokens))
         concat = None
         if self.config.map_channels:
-            covered = inputs[:, :, 1:] * there[:, :, None, None]
+            covered = inputs[:, :, above:] * there[:, :, None, None]
             concat = torch.einsum("bnhw,bnc->bchw", covered.to(names), self.map(names))
         return Conditioning(context=context, context_mask=there | first, concat=concat)
 
@@ -132,11 +133,11 @@ class BoxesEmbedder(Embedder):
         if size is None:
             raise self.missing()
         height, width = (side // self._factor for side in size)
-        if width < 5:
-            raise ValueError(f"a map of boxes needs latents at least 5 wide, not {width}")
         x, y, wide, high = rows[:, :, 1:].unbind(2)
         covered = _shares(y, high, height)[:, :, :, None] * _shares(x, wide, width)[:, :, None]
-        return torch.cat([F.pad(rows, (0, width - 5))[:, :, None], covered], dim=2)
+        above = _lines(width)
+        head = F.pad(rows, (0, above * width - 5)).unflatten(2, (above, width))
+        return torch.cat([head, covered], dim=2)
 
     def _nothing(self) -> Float[Tensor, "n 5"]:
         return torch.full((self.config.max_objects, 5), _NONE)
@@ -167,6 +168,11 @@ class BoxesEmbedder(Embedder):
             hint += " ..." if len(known) > LISTED and hint.startswith(" Known") else ""
             raise UserError(f"class {str(item.label)!r} of the layout is unknown.{hint}")
         return item
+
+
+def _lines(width: int) -> int:
+    """Return how many lines of an image hold the five numbers of an object."""
+    return -(-5 // width)
 
 
 def _shares(start: Float[Tensor, "b n"], length: Float[Tensor, "b n"], count: int) -> Float[Tensor, "b n k"]:
