@@ -44,13 +44,15 @@ def main() -> None:
     source = open_source("emoji:faces")
     if arguments.debug:
         source = replace(source, train=source.train.subset(range(0, len(source.train), 16)))
+    session = start_session()
+    batch_size = preset.batch_size_on(session.device.type)
     checkpoint = train_diffusion(
         preset,
         source,
         ct.read_artifact(embedded_model()),
         arguments.out / "latents",
-        ct.TrainerConfig(out=str(arguments.out / "run"), batch_size=preset.batch_size, **length),
-        start_session(),
+        ct.TrainerConfig(out=str(arguments.out / "run"), batch_size=batch_size, **length),
+        session,
         Task(name="retrieve"),
     )
     model = ct.load(checkpoint)

@@ -60,13 +60,14 @@ def train(folder: Path, arguments: argparse.Namespace) -> Path:
         first, source, [32 if debug else arguments.size], settings("autoencoder", 0.25, first.batch_size)
     )
     second = DIFFUSION["ldm-debug" if debug else "modern"]
+    session = start_session()
     return train_diffusion(
         second,
         source,
         ct.read_artifact(autoencoder),
         arguments.out / "latents",
-        settings("model", 0.75, second.batch_size),
-        start_session(),
+        settings("model", 0.75, second.batch_size_on(session.device.type)),
+        session,
     )
 
 

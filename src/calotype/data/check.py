@@ -100,7 +100,7 @@ class FolderReport:
         ]
 
     def _ignored(self) -> list[str]:
-        ignored = self.scan.ignored
+        ignored = sorted(self.scan.ignored, key=lambda each: ":" not in each[0])  # rows first: they are to be mended
         more = len(ignored) - LISTED
         return [
             *(["left out:"] if ignored else []),
